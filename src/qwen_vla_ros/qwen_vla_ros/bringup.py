@@ -1,0 +1,283 @@
+"""Which processes a robot needs, as plain values: one description for every runner.
+
+`launch/*.launch.py` turns these into launch actions and `qwen-vla up` into subprocesses, so that a
+machine without ROS's launch runs the same graph.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.embodiment.load import load_embodiment
+from qwen_vla_ros.errors import QwenVlaError, suggest
+from qwen_vla_ros.share import share_folder
+
+PACKAGE = "qwen_vla_ros"
+POLICIES = ("qwen_vla", "expert")
+BACKENDS = ("mujoco", "hardware")
+
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Argument:
+    """One thing that a person may say at bringup, in words."""
+
+    name: str
+    description: str
+    default: str | None = None
+    choices: tuple[str, ...] = ()
+
+
+ARGUMENTS = (
+    Argument(name="robot", description="Name or path of the embodiment file."),
+    Argument(
+        name="policy",
+        description="Which policy answers: the model, or the scripted expert of a simulated task.",
+        default="qwen_vla",
+        choices=POLICIES,
+    ),
+    Argument(
+        name="checkpoint",
+        description="Checkpoint directory of the model; needed with policy qwen_vla.",
+        default="",
+    ),
+    Argument(
+        name="backend",
+        description="mujoco starts a simulated robot; hardware expects the robot's own driver "
+        "to run.",
+        default="mujoco",
+        choices=BACKENDS,
+    ),
+    Argument(
+        name="device", description="Where the model runs: cpu, cuda, cuda:1 ...", default="cpu"
+    ),
+    Argument(
+        name="use_sim_time",
+        description="Take time from /clock, which the simulator then publishes.",
+        default="false",
+        choices=("true", "false"),
+    ),
+    Argument(
+        name="namespace", description="Prefix of every relative name; empty is none.", default=""
+    ),
+    Argument(name="scene_seed", description="Seed of the simulated scene.", default="0"),
+    Argument(
+        name="seed", description="Seed of the model's noise; negative draws anew.", default="-1"
+    ),
+)
+"""The launch arguments of the bringup, and the options of `qwen-vla up`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSpec:
+    """One node: one process.
+
+    Attributes:
+        executable: Entry point in the package `qwen_vla_ros`; also the node's name.
+        namespace: Where its relative names live; "" is the root.
+        parameters: Values by parameter name.
+        remappings: (from, to) pairs.
+        stop_order: Processes with a lower number are stopped first: what commands before what
+            brakes, what brakes before what moves.
+    """
+
+    executable: str
+    namespace: str
+    parameters: Mapping[str, Value]
+    remappings: tuple[tuple[str, str], ...] = ()
+    stop_order: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name of the node."""
+        return self.executable
+
+    def ros_arguments(self) -> list[str]:
+        """Return the command line after the executable."""
+        arguments = ["--ros-args", "-r", f"__node:={self.name}"]
+        if self.namespace:
+            arguments += ["-r", f"__ns:=/{self.namespace}"]
+        for name, value in self.parameters.items():
+            arguments += ["-p", f"{name}:={_yaml(value)}"]
+        for source, target in self.remappings:
+            arguments += ["-r", f"{source}:={target}"]
+        return arguments
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bringup:
+    """What somebody asks for when they bring a robot up.
+
+    Attributes:
+        robot: The embodiment, loaded and checked.
+        policy: One of `POLICIES`.
+        checkpoint: Directory of the model, for policy `qwen_vla`.
+        backend: One of `BACKENDS`: `mujoco` starts a simulated robot, `hardware` expects the
+            robot's own driver to run.
+        device: Where the model runs.
+        use_sim_time: Whether time comes from /clock.
+        namespace: Prefix of every relative name.
+        scene_seed: Seed of the simulated scene.
+        seed: Seed of the model's noise, negative for none.
+    """
+
+    robot: Embodiment
+    policy: str = "qwen_vla"
+    checkpoint: str = ""
+    backend: str = "mujoco"
+    device: str = "cpu"
+    use_sim_time: bool = False
+    namespace: str = ""
+    scene_seed: int = 0
+    seed: int = -1
+
+    def nodes(self) -> tuple[NodeSpec, ...]:
+        """Return the processes of the graph.
+
+        Raises:
+            QwenVlaError: The wishes contradict each other or the robot.
+        """
+        self._check()
+        nodes = (self._policy(), self._gate())
+        return (*nodes, self._simulator()) if self.backend == "mujoco" else nodes
+
+    @property
+    def gate(self) -> str:
+        """Name of the gate that this robot needs."""
+        return "base_gate" if self.robot.has_base else "arm_gate"
+
+    def _check(self) -> None:
+        if self.policy not in POLICIES:
+            raise QwenVlaError(
+                f"policy: unknown '{self.policy}'." + suggest(self.policy, POLICIES)
+            )
+        if self.backend not in BACKENDS:
+            raise QwenVlaError(
+                f"backend: unknown '{self.backend}'." + suggest(self.backend, BACKENDS)
+            )
+        if self.backend == "mujoco" and self.robot.file.simulation is None:
+            raise QwenVlaError(
+                f"{self.robot.path}: simulation: absent, but backend 'mujoco' needs it. "
+                "Name a world there, or use backend 'hardware'."
+            )
+        if self.policy == "expert" and self.backend != "mujoco":
+            raise QwenVlaError(
+                "policy 'expert' reads a simulator's ground truth; it needs backend 'mujoco'."
+            )
+        if self.policy == "qwen_vla" and not Path(self.checkpoint, "config.json").is_file():
+            raise QwenVlaError(
+                f"checkpoint: '{self.checkpoint}' is not a checkpoint directory (no config.json). "
+                "Make one with: qwen-vla init --preset nano --out DIR"
+            )
+
+    def _policy(self) -> NodeSpec:
+        model: dict[str, Value] = (
+            {"checkpoint": str(Path(self.checkpoint).resolve()), "device": self.device}
+            if self.policy == "qwen_vla"
+            else {}
+        )
+        return NodeSpec(
+            executable="policy",
+            namespace=self.namespace,
+            parameters={
+                "embodiment": str(self.robot.path),
+                "policy": self.policy,
+                **model,
+                "seed": self.seed,
+                "use_sim_time": self.use_sim_time,
+            },
+            remappings=(
+                ("~/input/safety_state", f"{self.gate}/output/safety_state"),
+                ("~/input/task_status", "scene/status"),
+                ("~/input/scene", "scene/objects"),
+            ),
+            stop_order=0,
+        )
+
+    def _gate(self) -> NodeSpec:
+        return NodeSpec(
+            executable=self.gate,
+            namespace=self.namespace,
+            parameters={"embodiment": str(self.robot.path), "use_sim_time": self.use_sim_time},
+            remappings=(
+                ("~/input/action_chunk", "policy/output/action_chunk"),
+                ("~/input/stop", "stop"),
+            ),
+            stop_order=1,
+        )
+
+    def _simulator(self) -> NodeSpec:
+        return NodeSpec(
+            executable="simulator",
+            namespace=self.namespace,
+            parameters={
+                "embodiment": str(self.robot.path),
+                "seed": self.scene_seed,
+                "publish_clock": self.use_sim_time,
+            },
+            remappings=(("~/input/instruction", "policy/output/instruction"),),
+            stop_order=2,
+        )
+
+
+def bringup_from_words(words: Mapping[str, str]) -> Bringup:
+    """Return the bringup that a person's words ask for; one word for every `ARGUMENTS` entry.
+
+    Raises:
+        QwenVlaError: A word is not what is allowed, or the embodiment file is wrong.
+    """
+    numbers = {}
+    for name in ("scene_seed", "seed"):
+        try:
+            numbers[name] = int(words[name])
+        except ValueError as error:
+            raise QwenVlaError(f"{name}: '{words[name]}' is not a whole number.") from error
+    return Bringup(
+        robot=load_embodiment(words["robot"]),
+        policy=words["policy"],
+        checkpoint=words["checkpoint"],
+        backend=words["backend"],
+        device=words["device"],
+        use_sim_time=words["use_sim_time"] == "true",
+        namespace=words["namespace"].strip("/"),
+        **numbers,
+    )
+
+
+def environment(*, one_host: bool) -> dict[str, str]:
+    """Return the environment variables to add for every process; what is set already stays.
+
+    Args:
+        one_host: All processes run on this machine, as with a simulator: keep discovery and
+            traffic on it. A real robot's network is its owner's to configure.
+    """
+    distro = os.environ.get("ROS_DISTRO", "jazzy")
+    wanted = {
+        # Two compute threads that wait by spinning starve everything else on few cores.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "OMP_NUM_THREADS": "1",
+        "RCUTILS_COLORIZED_OUTPUT": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if one_host:
+        variable = "FASTRTPS" if distro in {"humble", "jazzy"} else "FASTDDS"
+        name = "jazzy" if distro in {"humble", "jazzy"} else "kilted"
+        wanted[f"{variable}_DEFAULT_PROFILES_FILE"] = str(
+            share_folder() / f"config/fastdds/{name}.xml"
+        )
+        wanted["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    if Path(sys.prefix, "share/ament_index").is_dir():
+        wanted["AMENT_PREFIX_PATH"] = sys.prefix  # ROS from wheels: nothing was sourced
+    return {name: value for name, value in wanted.items() if name not in os.environ}
+
+
+def _yaml(value: Value) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f'"{value}"' if isinstance(value, str) else str(value)

@@ -1,0 +1,34 @@
+"""A rclpy session of a command: environment first, then the graph."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from qwen_vla_ros.bringup import environment
+from qwen_vla_ros.embodiment.load import load_embodiment
+
+
+@contextmanager
+def rclpy_session(*, one_host: bool) -> Iterator[None]:
+    """Initialise rclpy with the environment that the nodes have; ends it afterwards.
+
+    Ctrl-C stays a KeyboardInterrupt, so that a command can cancel what it began.
+    """
+    os.environ.update(environment(one_host=one_host))
+    import rclpy
+    from rclpy.signals import SignalHandlerOptions
+
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        yield
+    finally:
+        rclpy.try_shutdown()
+
+
+def gate_of(robot: str) -> tuple[str, bool]:
+    """Return the name of a robot's gate, and whether all of it runs on this machine."""
+    embodiment = load_embodiment(robot)
+    gate = "base_gate" if embodiment.has_base else "arm_gate"
+    return gate, embodiment.file.simulation is not None

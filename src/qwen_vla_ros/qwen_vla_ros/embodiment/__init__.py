@@ -1,0 +1,1 @@
+"""Who the robot is: its YAML file, its URDF, and the agreement of both."""

@@ -1,0 +1,2 @@
+"""temporary"""
+def cross_check(file, robot, problems): pass

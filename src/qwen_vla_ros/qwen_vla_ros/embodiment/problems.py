@@ -1,0 +1,63 @@
+"""What is wrong with an embodiment file, collected: its owner wants to see all of it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from qwen_vla_ros.errors import EmbodimentError
+
+Loc = tuple[str | int, ...]
+"""Where in the file: keys and list indices from the top, such as `("action", 2, "joint")`."""
+
+
+def dotted(loc: Loc) -> str:
+    """Return a place the way people write it: `action[2].joint`."""
+    text = ""
+    for part in loc:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += f".{part}" if text else part
+    return text
+
+
+def label(path: Path) -> str:
+    """Return a path as short as it can be typed from here."""
+    absolute = path.absolute()
+    here = Path.cwd()
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
+
+
+class Problems:
+    """A growing list of sentences about one file, each with its line and dotted path."""
+
+    def __init__(self, path: Path, lines: Mapping[Loc, int] | None = None) -> None:
+        self._label = label(path)
+        self._lines = dict(lines or {})
+        self._found: list[tuple[int, str]] = []
+
+    def add(self, loc: Loc, sentence: str) -> None:
+        """Note what is wrong at `loc`; a place that is missing gets the line of its parent."""
+        line = self._line(loc)
+        where = f"{self._label}:{line}: " if line else f"{self._label}: "
+        place = f"{dotted(loc)}: " if loc else ""
+        self._found.append((line, f"{where}{place}{sentence}"))
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def raise_if_any(self) -> None:
+        """Raise one `EmbodimentError` with a line per problem, in the order of the file."""
+        if self._found:
+            raise EmbodimentError("\n".join(unique(text for _, text in sorted(self._found))))
+
+    def _line(self, loc: Loc) -> int:
+        while loc not in self._lines and loc:
+            loc = loc[:-1]
+        return self._lines.get(loc, 0)
+
+
+def unique(texts: Iterable[str]) -> list[str]:
+    """Return the texts in their order, each once."""
+    return list(dict.fromkeys(texts))

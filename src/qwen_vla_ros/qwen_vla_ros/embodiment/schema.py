@@ -1,0 +1,156 @@
+"""The embodiment file, as types. Strict: an unknown key is an error, and nothing is coerced.
+
+Checks that need one value only live here; those that compare values (limits against the URDF,
+channels against outputs) live in `cross_check`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+RosTopic = Annotated[
+    str, Field(pattern=r"^/?[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*$", max_length=255)
+]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+Pixels = Annotated[int, Field(ge=16, le=4096)]
+
+
+class Section(BaseModel):
+    """A block of the file: frozen once loaded, no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class PromptSpec(Section):
+    """What the prompt says about the robot (the paper's template has a place for each)."""
+
+    robot_tag: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f<>|]+$")]
+    arms: Literal["none", "single", "dual"]
+    waist: bool = False
+    mobile_base: bool = False
+    task: Literal["manipulation", "navigation"]
+    control_frequency_hz: Rate
+    action_horizon: Annotated[int, Field(ge=1, le=64)]
+    execution_horizon: Annotated[int, Field(ge=1, le=64)]
+
+
+class CameraSpec(Section):
+    """One camera; `view` is its tag in the prompt, `input_*_px` the size that the model sees."""
+
+    name: Name
+    view: Name
+    topic: RosTopic
+    type: Literal["sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"]
+    width_px: Pixels
+    height_px: Pixels
+    input_width_px: Pixels
+    input_height_px: Pixels
+    rate_hz: Rate
+    max_age_s: Seconds
+
+
+class StateSpec(Section):
+    """One source of proprioception; `joints` names what a JointState must hold."""
+
+    topic: RosTopic
+    type: Literal["sensor_msgs/msg/JointState", "nav_msgs/msg/Odometry"]
+    joints: tuple[Name, ...] = ()
+    rate_hz: Rate
+    max_age_s: Seconds
+
+
+class ChannelSpec(Section):
+    """One column of the action.
+
+    A `joint_position` channel is the joint's own value times `scale` (which may be negative) plus
+    `offset`; a `gripper` channel is 0 at the joint value `closed` and 1 at `open`; waypoint
+    channels belong to the base and have no joint.
+    """
+
+    name: Name
+    kind: Literal["joint_position", "gripper", "waypoint_x", "waypoint_y", "waypoint_yaw"]
+    unit: Literal["rad", "m", "1"]
+    joint: Name | None = None
+    scale: Finite | None = None
+    offset: Finite | None = None
+    closed: Finite | None = None
+    open: Finite | None = None
+
+
+class OutputSpec(Section):
+    """One topic that a controller listens to."""
+
+    backend: Literal["joint_trajectory", "forward_position", "twist_stamped", "twist"]
+    topic: RosTopic
+    joints: tuple[Name, ...] = ()
+    frame_id: Annotated[str, Field(max_length=255)] = ""
+
+
+class CommandSpec(Section):
+    """How commands leave the gate."""
+
+    rate_hz: Rate
+    outputs: Annotated[tuple[OutputSpec, ...], Field(min_length=1)]
+
+
+class JointLimits(Section):
+    """The envelope of one joint; rad or m as the URDF has it. Never wider than the URDF."""
+
+    lower: Finite
+    upper: Finite
+    velocity: Positive
+    acceleration: Positive
+    start_jump: Positive
+    tracking: Positive
+
+
+class BaseLimits(Section):
+    """The envelope of a planar base, in m/s, rad/s and their rates."""
+
+    linear_velocity: Positive
+    angular_velocity: Positive
+    linear_acceleration: Positive
+    angular_acceleration: Positive
+
+
+class SafetySpec(Section):
+    """What the gate never lets pass.
+
+    `max_observation_age_s` is how long after its observation a chunk may still be played;
+    `stop_heartbeat_s` is how old the stop input may grow before it counts as asserted (absent: the
+    stop input is listened to, but need not be alive).
+    """
+
+    joints: dict[Name, JointLimits] = Field(default_factory=dict)
+    base: BaseLimits | None = None
+    max_observation_age_s: Annotated[float, Field(gt=0, le=2, allow_inf_nan=False)]
+    stop_heartbeat_s: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
+
+
+class SimulationSpec(Section):
+    """Which simulated world stands in for the robot."""
+
+    world: Literal["aloha_cell", "room"]
+
+
+class EmbodimentFile(Section):
+    """One robot, whole."""
+
+    schema_version: Literal[1]
+    name: Name
+    description: Annotated[str, Field(min_length=1, max_length=200)]
+    urdf: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\.(urdf|xacro)$")]
+    prompt: PromptSpec
+    cameras: Annotated[tuple[CameraSpec, ...], Field(min_length=1, max_length=16)]
+    state: Annotated[tuple[StateSpec, ...], Field(min_length=1, max_length=16)]
+    action: Annotated[tuple[ChannelSpec, ...], Field(min_length=1, max_length=64)]
+    command: CommandSpec
+    safety: SafetySpec
+    normalization: Name
+    simulation: SimulationSpec | None = None

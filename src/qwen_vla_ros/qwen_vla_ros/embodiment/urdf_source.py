@@ -1,0 +1,141 @@
+"""Reads .urdf and .xacro files into plain URDF text, and refuses what could reach elsewhere.
+
+A robot description is data. XML entities, files outside the folder and free Python expressions turn
+it into a program, so none of them is read.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.parsers import expat
+
+import xacro
+
+from qwen_vla_ros.embodiment.problems import label
+from qwen_vla_ros.errors import EmbodimentError
+
+MAX_BYTES = 4 * 1024 * 1024
+MAX_ELEMENTS = 50_000
+MAX_DEPTH = 64
+MAX_INCLUDED_FILES = 32
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_SUBSTITUTION = re.compile(r"\$\((?!\s*arg\s)")
+_EXPRESSION = re.compile(r"\$\{([^}]*)\}")
+# Arithmetic, comparisons and function calls by plain name. No attribute, no index, no power
+# operator: with them an expression could read files or run for hours.
+_ARITHMETIC = re.compile(r"(?!.*(\*\*|__|[A-Za-z_]\w*\s*\.))[\w\s.,+\-*/%()<>=!'\"]*", re.DOTALL)
+
+
+class _Prescan:
+    """One pass over a file with a bare XML parser, before anything is expanded."""
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        self.path = path
+        self.includes: list[str] = []
+        self._elements = 0
+        self._depth = 0
+        self._parser = expat.ParserCreate()
+        self._parser.XmlDeclHandler = self._check_encoding
+        self._parser.StartDoctypeDeclHandler = self._refuse_doctype
+        self._parser.EntityDeclHandler = self._refuse_doctype
+        self._parser.StartElementHandler = self._start
+        self._parser.EndElementHandler = self._end
+        self._parser.CharacterDataHandler = self._check_text
+        try:
+            self._parser.Parse(data, True)
+        except expat.ExpatError as error:
+            sentence = f"not well-formed XML: {expat.ErrorString(error.code)}"
+            raise EmbodimentError(f"{label(path)}:{error.lineno}: {sentence}.") from None
+
+    def _fail(self, sentence: str) -> None:
+        raise EmbodimentError(f"{label(self.path)}:{self._parser.CurrentLineNumber}: {sentence}")
+
+    def _check_encoding(self, _version: str, encoding: str | None, _standalone: int) -> None:
+        # Another encoding could show this pass one text and the next reader another.
+        if encoding is not None and encoding.lower() != "utf-8":
+            self._fail(f"declares the encoding '{encoding}'; use UTF-8.")
+
+    def _refuse_doctype(self, *_: object) -> None:
+        self._fail("a DOCTYPE or ENTITY is not allowed in a robot description; remove it.")
+
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        self._elements += 1
+        self._depth += 1
+        if self._elements > MAX_ELEMENTS:
+            self._fail(f"more than {MAX_ELEMENTS} XML elements.")
+        if self._depth > MAX_DEPTH:
+            self._fail(f"XML nested deeper than {MAX_DEPTH} levels.")
+        for value in attributes.values():
+            self._check_text(value)
+        if tag.rpartition(":")[2] == "include" and "filename" in attributes:
+            self.includes.append(self._included(attributes["filename"]))
+
+    def _end(self, _tag: str) -> None:
+        self._depth -= 1
+
+    def _included(self, filename: str) -> str:
+        if not _PLAIN_NAME.fullmatch(filename):
+            self._fail(f"include '{filename}': only the name of a file in the same folder is allowed.")
+        return filename
+
+    def _check_text(self, text: str) -> None:
+        if self.path.suffix != ".xacro":
+            return
+        if _SUBSTITUTION.search(text):
+            self._fail(
+                "only $(arg ...) substitutions are allowed. Expand the description with the xacro "
+                "command and name the .urdf file instead."
+            )
+        for expression in _EXPRESSION.findall(text):
+            if not _ARITHMETIC.fullmatch(expression):
+                self._fail(f"expression '{expression.strip()[:60]}': only arithmetic is allowed.")
+
+
+def read_urdf_text(path: Path) -> str:
+    """Return the URDF of a .urdf or .xacro file as text, xacro expanded.
+
+    Raises:
+        EmbodimentError: The file is missing, too large, not XML, holds a DOCTYPE, includes a file
+            outside its own folder, or xacro cannot expand it.
+    """
+    _check_file_and_includes(path)
+    if path.suffix != ".xacro":
+        return path.read_text(encoding="utf-8-sig")
+    try:
+        text: str = xacro.process_file(str(path)).documentElement.toxml()
+    except Exception as error:
+        # Xacro evaluates expressions, so that anything can come out of it; people get a sentence.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise EmbodimentError(f"{label(path)}: xacro cannot expand it: {reason}.") from None
+    if len(text) > MAX_BYTES:
+        raise EmbodimentError(f"{label(path)}: larger than {MAX_BYTES} bytes when expanded.")
+    return text
+
+
+def _check_file_and_includes(path: Path) -> None:
+    waiting = [path]
+    seen: set[Path] = set()
+    while waiting:
+        current = waiting.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        if len(seen) > MAX_INCLUDED_FILES:
+            raise EmbodimentError(f"{label(path)}: includes more than {MAX_INCLUDED_FILES} files.")
+        scan = _Prescan(current, _read_bytes(current))
+        waiting.extend(path.parent / name for name in scan.includes)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise EmbodimentError(f"{label(path)}: larger than {MAX_BYTES} bytes.")
+        data = path.read_bytes()
+        data.decode("utf-8-sig")
+    except OSError as error:
+        raise EmbodimentError(f"{label(path)}: cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise EmbodimentError(f"{label(path)}: is not UTF-8 text.") from None
+    return data

@@ -1,0 +1,73 @@
+"""Qwen-VLA: backbone, then decoder. Nothing is kept from one observation to the next.
+
+Shapes: B batch, H action steps, K action channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from qwen_vla_ros.policy.action_decoder import ActionDecoder, Schedule
+from qwen_vla_ros.policy.backbone import Backbone, Context
+from qwen_vla_ros.policy.config import ModelConfig
+from qwen_vla_ros.policy.flow import sample
+from qwen_vla_ros.policy.inputs import Inputs
+
+
+class QwenVla(nn.Module):
+    """The whole model; gradients of the action loss reach all of it, as in the paper."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = Backbone(config.backbone)
+        self.decoder = ActionDecoder(config.decoder, config.backbone.hidden_size)
+
+    def forward(self, inputs: Inputs, actions: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+        """Return the velocity of noisy actions, for training.
+
+        Args:
+            inputs: The observations and prompts.
+            actions: Y_t; (B, H, K).
+            t: Flow times; (B,).
+            mask: True where an action is real; (B, H, K).
+        """
+        context = self.backbone(inputs)
+        velocity: Tensor = self.decoder(
+            context.hidden,
+            context.positions,
+            actions,
+            t,
+            context_mask=context.mask,
+            step_mask=mask.any(dim=2),
+        )
+        return velocity
+
+    def decode(self, context: Context, noise: Tensor, mask: Tensor, schedule: Schedule) -> Tensor:
+        """Return actions (B, H, K) sampled from `noise`, in as many steps as `schedule` has.
+
+        All H steps are real here; `mask` (B, H, K) keeps the padded channels at zero.
+        """
+        prefix = self.decoder.begin(
+            context.hidden,
+            context.positions,
+            noise.shape[1],
+            context_mask=context.mask,
+            clean=schedule.clean,
+        )
+
+        def velocity(y: Tensor, step: int) -> Tensor:
+            return self.decoder.velocity(prefix, y, schedule.steps[step]) * mask
+
+        return sample(velocity, noise, len(schedule.steps))
+
+    def cast(self, dtype: torch.dtype) -> QwenVla:
+        """Convert the parameters in place, and only them.
+
+        `nn.Module.to` would convert the buffers as well: they hold rotary frequencies, and in
+        bfloat16 a position of 300 would be off by one.
+        """
+        for parameter in self.parameters():
+            parameter.data = parameter.data.to(dtype)
+        return self

@@ -1,0 +1,137 @@
+"""One instruction being carried out: its goal, its bookkeeping, and how it ends."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass, field
+
+from qwen_vla_msgs.action import ExecuteInstruction
+from qwen_vla_msgs.msg import SafetyState, TaskStatus
+from rclpy.action.server import ServerGoalHandle
+
+from qwen_vla_ros.types import ActionChunk, Prompt
+
+Result = ExecuteInstruction.Result
+
+MAX_ERRORS_IN_A_ROW = 3
+GATE_GRACE_S = 0.5
+"""How old the gate's state may be from before the goal: an arming may still be on its way."""
+JUDGE_GRACE_S = 3.0
+"""How long a judge may look at the scene after the policy ended the episode."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an episode ended, and why."""
+
+    outcome: int
+    why: str
+
+
+@dataclass(kw_only=True)
+class Episode:
+    """What is known about the instruction in force."""
+
+    goal: ServerGoalHandle
+    prompt: Prompt
+    time_limit_s: float
+    id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    begun_s: float = field(default_factory=time.monotonic)
+    chunks: int = 0
+    errors_in_a_row: int = 0
+    last_error: str = ""
+    gap: str = ""
+    timings: dict[str, float] = field(default_factory=dict)
+    rested_s: float | None = None
+    judged: TaskStatus | None = None
+    gate: SafetyState | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the goal was accepted."""
+        return time.monotonic() - self.begun_s
+
+    def on_chunk(self, chunk: ActionChunk) -> None:
+        """Note a chunk that was published."""
+        self.chunks += 1
+        self.errors_in_a_row = 0
+        self.gap = ""
+        self.timings = dict(chunk.timings)
+        if chunk.rest and self.rested_s is None:
+            self.rested_s = time.monotonic()
+
+    def on_error(self, error: Exception) -> None:
+        """Note an inference that failed."""
+        self.errors_in_a_row += 1
+        self.last_error = f"{type(error).__name__}: {error}"
+
+    def on_judge(self, status: TaskStatus) -> None:
+        """Note a judge's verdict, if it is about this instruction."""
+        if status.instruction == self.prompt.instruction:
+            self.judged = status
+
+    def hold_reason(self) -> str:
+        """Say why the robot is not being moved now; empty while it is."""
+        if self.gate is not None and self.gate.level >= SafetyState.HOLD:
+            return f"gate: {self.gate.cause}: {self.gate.detail}"
+        if self.errors_in_a_row:
+            return f"inference failed: {self.last_error}"
+        return self.gap
+
+    def progress(self) -> float:
+        """Return 0 to 1: the judge's view where there is one, else the time used."""
+        if self.judged is not None:
+            return float(self.judged.progress)
+        return min(1.0, self.elapsed_s / self.time_limit_s)
+
+    def ending(self) -> Ending | None:
+        """Return how the episode has ended, or None while it goes on."""
+        if self.goal.is_cancel_requested:
+            return Ending(Result.CANCELED, "canceled by the client")
+        if self.judged is not None and self.judged.success:
+            return Ending(Result.SUCCEEDED, f"the judge saw it: {self.judged.target}")
+        if self.errors_in_a_row >= MAX_ERRORS_IN_A_ROW:
+            return Ending(Result.ABORTED, f"inference failed: {self.last_error}")
+        if self._is_stopped_by_gate():
+            assert self.gate is not None
+            return Ending(Result.ABORTED, f"the gate: {self.gate.cause}: {self.gate.detail}")
+        if self._is_finished():
+            judged = ", but the judge saw no success" if self.judged is not None else ""
+            return Ending(Result.FINISHED, "the policy ended the episode" + judged)
+        if self.elapsed_s > self.time_limit_s:
+            held = self.hold_reason()
+            return Ending(
+                Result.FINISHED,
+                f"time limit of {self.time_limit_s:g} s" + (f", held by {held}" if held else ""),
+            )
+        return None
+
+    def result(self, ending: Ending) -> ExecuteInstruction.Result:
+        """Return the ending as the action's result."""
+        return Result(
+            outcome=ending.outcome, why=ending.why, chunks=self.chunks, duration_s=self.elapsed_s
+        )
+
+    def feedback(self) -> ExecuteInstruction.Feedback:
+        """Return the state of the episode as the action's feedback."""
+        message = ExecuteInstruction.Feedback()
+        message.elapsed_s = self.elapsed_s
+        message.progress = self.progress()
+        message.hold_reason = self.hold_reason()
+        message.chunks = self.chunks
+        message.stages = list(self.timings)
+        message.stage_seconds = [float(seconds) for seconds in self.timings.values()]
+        return message
+
+    def _is_stopped_by_gate(self) -> bool:
+        return (
+            self.gate is not None
+            and self.gate.level == SafetyState.STOP
+            and self.elapsed_s > GATE_GRACE_S
+        )
+
+    def _is_finished(self) -> bool:
+        if self.rested_s is None:
+            return False
+        return self.judged is None or time.monotonic() - self.rested_s > JUDGE_GRACE_S

@@ -1,0 +1,71 @@
+"""Questions to the live graph, answered before anything moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rclpy.node import Node
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+
+from qwen_vla_ros.errors import NotReadyError
+
+
+def require_subscriber(node: Node, topic: str, type_name: str) -> None:
+    """Refuse when nobody listens on `topic` with the type `type_name` (`pkg/msg/Type`).
+
+    Raises:
+        NotReadyError: No subscriber, or only subscribers of another type.
+    """
+    resolved = node.resolve_topic_name(topic)
+    infos = node.get_subscriptions_info_by_topic(resolved)
+    _require(infos, type_name, f"command topic '{resolved}' has no subscriber", "listens with")
+
+
+def require_publisher(node: Node, topic: str, type_name: str) -> None:
+    """Refuse when nobody publishes `type_name` on `topic`.
+
+    Raises:
+        NotReadyError: No publisher, or only publishers of another type.
+    """
+    resolved = node.resolve_topic_name(topic)
+    infos = node.get_publishers_info_by_topic(resolved)
+    _require(infos, type_name, f"topic '{resolved}' has no publisher", "publishes")
+
+
+def require_sole_publisher(node: Node, topic: str) -> None:
+    """Refuse when another node than this one publishes on a command topic (F11, J1).
+
+    Raises:
+        NotReadyError: Names the intruder.
+    """
+    resolved = node.resolve_topic_name(topic)
+    intruders = other_publishers(node, resolved)
+    if intruders:
+        raise NotReadyError(
+            f"command topic '{resolved}' has another publisher: {', '.join(intruders)}. "
+            "Only one gate may command a controller; stop the other one."
+        )
+
+
+def other_publishers(node: Node, topic: str) -> list[str]:
+    """Return the full names of the other nodes that publish on `topic`."""
+    own = node.get_fully_qualified_name()
+    infos = node.get_publishers_info_by_topic(node.resolve_topic_name(topic))
+    return sorted({_full_name(info) for info in infos} - {own})
+
+
+def _require(infos: Sequence[TopicEndpointInfo], wanted: str, absence: str, verb: str) -> None:
+    if not infos:
+        raise NotReadyError(
+            f"{absence}. Expected {wanted}; is the driver running, in this namespace?"
+        )
+    others = [info for info in infos if info.topic_type != wanted]
+    if len(others) == len(infos):
+        raise NotReadyError(
+            f"{absence} of the right type: {_full_name(others[0])} {verb} "
+            f"{others[0].topic_type}, expected {wanted}."
+        )
+
+
+def _full_name(info: TopicEndpointInfo) -> str:
+    return f"{info.node_namespace.rstrip('/')}/{info.node_name}"

@@ -1,0 +1,150 @@
+"""A lifecycle node whose transitions are refused with a sentence, and that can start itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.timer import Timer
+
+from qwen_vla_ros.errors import QwenVlaError
+from qwen_vla_ros.ros.parameters import declare, parameter
+
+STEADY = Clock(clock_type=ClockType.STEADY_TIME)
+"""Decides ages and paces output: no clock step and no paused simulation touches it."""
+
+AUTOSTART_PERIOD_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManagedParameters:
+    """What every managed node of this package has."""
+
+    autostart: bool = parameter(
+        "Configure and activate without being told, retrying while something is missing.",
+        default=True,
+    )
+
+
+class ManagedNode(LifecycleNode):
+    """Base of the nodes with a lifecycle.
+
+    A node fills in four hooks. A `QwenVlaError` raised in `on_setup` or `on_start` refuses the
+    transition, and its sentence is logged once.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.is_active = False
+        self._is_configured = False
+        self._refusal = ""
+        self._leaving = False
+        if declare(self, ManagedParameters).autostart:
+            self._autostart: Timer | None = self.create_steady_timer(
+                AUTOSTART_PERIOD_S, self._start_by_itself
+            )
+        else:
+            self._autostart = None
+
+    # Hooks -----------------------------------------------------------------------------------
+
+    def on_setup(self) -> None:
+        """Load and check everything that needs no other process; subscribe."""
+
+    def on_start(self) -> None:
+        """Check the live graph, then begin."""
+
+    def on_stop(self) -> None:
+        """Cease to begin anything; motion that is under way is brought to rest."""
+
+    def on_teardown(self) -> None:
+        """Undo `on_setup`."""
+
+    def at_rest(self) -> bool:
+        """Say whether this process may end without leaving a robot in motion."""
+        return True
+
+    # What nodes use --------------------------------------------------------------------------
+
+    def create_steady_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
+        """Create a timer that runs on even when ROS time is paused or stepped."""
+        return self.create_timer(period_s, callback, clock=STEADY)
+
+    def now_ns(self) -> int:
+        """Return the ROS time in nanoseconds (simulated time where use_sim_time is set)."""
+        return int(self.get_clock().now().nanoseconds)
+
+    def begin_leaving(self) -> None:
+        """Start the way down: no more autostart, producers stop, gates brake."""
+        self._leaving = True
+        self._end_autostart()
+        if self.is_active:
+            self.trigger_deactivate()
+
+    # Transitions -----------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
+        """Run `on_setup`."""
+        self._is_configured = self._attempt("configure", self.on_setup)
+        return _answer(succeeded=self._is_configured)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Run `on_start`."""
+        if not self._attempt("activate", self.on_start):
+            return TransitionCallbackReturn.FAILURE
+        self.is_active = True
+        self._refusal = ""
+        self.get_logger().info("active")
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Run `on_stop`."""
+        self.is_active = False
+        self.on_stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
+        """Run `on_teardown`."""
+        self._is_configured = False
+        self.on_teardown()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
+        """Stop first where the node is active."""
+        if self.is_active:
+            self.is_active = False
+            self.on_stop()
+        return TransitionCallbackReturn.SUCCESS
+
+    def _attempt(self, transition: str, hook: Callable[[], None]) -> bool:
+        try:
+            hook()
+        except QwenVlaError as error:
+            sentence = f"cannot {transition}: {error}"
+            if sentence != self._refusal:
+                self.get_logger().error(sentence)
+            self._refusal = sentence
+            return False
+        return True
+
+    def _start_by_itself(self) -> None:
+        if self._leaving or self.is_active:
+            self._end_autostart()
+            return
+        if not self._is_configured:
+            self.trigger_configure()
+        if self._is_configured:
+            self.trigger_activate()
+        else:
+            # A wrong file does not heal while we wait; a missing driver may.
+            self._end_autostart()
+
+    def _end_autostart(self) -> None:
+        if self._autostart is not None:
+            self._autostart.cancel()
+
+
+def _answer(*, succeeded: bool) -> TransitionCallbackReturn:
+    return TransitionCallbackReturn.SUCCESS if succeeded else TransitionCallbackReturn.FAILURE

@@ -1,0 +1,160 @@
+"""The person at the robot, as an object: arms, stops, asks, and watches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from qwen_vla_msgs.action import ExecuteInstruction
+from qwen_vla_msgs.msg import SafetyState
+from qwen_vla_msgs.srv import ResetScene
+from rclpy.action import ActionClient
+from rclpy.client import Client
+from rclpy.executors import Executor
+from rclpy.experimental import EventsExecutor
+from rclpy.node import Node
+from rclpy.task import Future
+from std_srvs.srv import Trigger
+
+from qwen_vla_ros.errors import NotReadyError, QwenVlaError
+from qwen_vla_ros.ros.qos import LATCHED
+
+SPIN_S = 0.05
+ANSWER_S = 5.0
+
+Feedback = ExecuteInstruction.Feedback
+Result = ExecuteInstruction.Result
+
+
+class Operator:
+    """A client of one robot's policy and gate; spins only while one of its methods waits."""
+
+    def __init__(self, gate: str, namespace: str = "") -> None:
+        """Join the graph; `gate` is the name of the robot's gate node."""
+        self._gate = gate
+        self.node = Node("operator", namespace=namespace)
+        self._executor: Executor = EventsExecutor()
+        self._executor.add_node(self.node)
+        self.safety: SafetyState | None = None
+        self.node.create_subscription(
+            SafetyState, f"{gate}/output/safety_state", self._on_safety, LATCHED
+        )
+        self._arm = self.node.create_client(Trigger, f"{gate}/arm")
+        self._stop = self.node.create_client(Trigger, f"{gate}/stop")
+        self._reset = self.node.create_client(ResetScene, "simulator/reset")
+        self._action = ActionClient(self.node, ExecuteInstruction, "execute_instruction")
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self._executor.remove_node(self.node)
+        self.node.destroy_node()
+
+    def spin(self, seconds: float) -> None:
+        """Let callbacks run for a while."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self._executor.spin_once(timeout_sec=SPIN_S)
+
+    def spin_until(self, done: Callable[[], bool], seconds: float) -> bool:
+        """Let callbacks run until `done()`, at most `seconds`; returns whether it came true."""
+        deadline = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > deadline or not rclpy.ok():
+                return False
+            self._executor.spin_once(timeout_sec=SPIN_S)
+        return True
+
+    def arm(self, patience_s: float = 20.0) -> None:
+        """Arm the gate, waiting until it has seen proof of life.
+
+        Raises:
+            NotReadyError: The gate is absent or refuses; the sentence is the gate's.
+        """
+        why = f"no gate '{self._gate}' answers"
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline:
+            if self._arm.service_is_ready():
+                answer = self._call(self._arm, Trigger.Request())
+                if answer.success:
+                    return
+                why = answer.message
+            self.spin(0.2)
+        raise NotReadyError(f"not armed: {why}")
+
+    def stop(self) -> None:
+        """Bring the robot to rest; only `arm` lets it move again.
+
+        Raises:
+            NotReadyError: No gate answers.
+        """
+        self._call(self._stop, Trigger.Request())
+
+    def reset(self, seed: int) -> str:
+        """Put the simulated scene to its start; returns an instruction that fits it.
+
+        Raises:
+            NotReadyError: No simulator answers.
+            QwenVlaError: The simulator refuses.
+        """
+        answer = self._call(self._reset, ResetScene.Request(seed=seed))
+        if not answer.success:
+            raise QwenVlaError(f"the simulator did not reset: {answer.message}")
+        return str(answer.instruction)
+
+    def wait_for_policy(self, patience_s: float) -> None:
+        """Wait until the policy takes goals.
+
+        Raises:
+            NotReadyError: It does not in time.
+        """
+        if not self.spin_until(self._action.server_is_ready, patience_s):
+            raise NotReadyError(f"no policy answers within {patience_s:g} s.")
+
+    def execute(
+        self,
+        instruction: str,
+        time_limit_s: float,
+        on_feedback: Callable[[Feedback], None],
+        patience_s: float = 20.0,
+    ) -> Result:
+        """Have an instruction carried out; a KeyboardInterrupt cancels it.
+
+        Raises:
+            NotReadyError: No policy answers, or it refuses the goal for `patience_s`.
+        """
+        self.wait_for_policy(patience_s)
+        goal = ExecuteInstruction.Goal(instruction=instruction, time_limit_s=time_limit_s)
+        deadline = time.monotonic() + patience_s
+        while True:
+            handle = self._await(
+                self._action.send_goal_async(
+                    goal, feedback_callback=lambda message: on_feedback(message.feedback)
+                )
+            )
+            if handle.accepted:
+                break
+            if time.monotonic() > deadline:
+                raise NotReadyError("the policy refused the instruction; its log says why.")
+            self.spin(1.0)  # it may still be waiting for its cameras
+        result: Future = handle.get_result_async()
+        try:
+            self._await(result, time_limit_s + ANSWER_S)
+        except KeyboardInterrupt:
+            self._await(handle.cancel_goal_async())
+            self._await(result)
+        return result.result().result
+
+    def _on_safety(self, message: SafetyState) -> None:
+        self.safety = message
+
+    def _call(self, client: Client, request: Any) -> Any:
+        if not self.spin_until(client.service_is_ready, ANSWER_S):
+            raise NotReadyError(f"service '{client.srv_name}' is not there.")
+        return self._await(client.call_async(request))
+
+    def _await(self, future: Future, seconds: float = ANSWER_S) -> Any:
+        if not self.spin_until(future.done, seconds):
+            raise NotReadyError(f"no answer within {seconds:g} s.")
+        return future.result()

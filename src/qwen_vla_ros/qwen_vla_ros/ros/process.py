@@ -1,0 +1,102 @@
+"""One node, one process: spins until told to stop, comes to rest, then leaves with 0."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from types import FrameType
+from typing import Protocol
+
+import rclpy
+from rclpy.executors import Executor
+from rclpy.experimental import EventsExecutor
+from rclpy.logging import get_logger
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from qwen_vla_ros.errors import QwenVlaError
+
+REST_TIMEOUT_S = 2.0
+"""How long a node may take to bring its robot to rest after SIGINT or SIGTERM (F10)."""
+
+SPIN_S = 0.1
+
+
+class NodeProcess(Protocol):
+    """What `run` needs of a node class beyond being a Node."""
+
+    def begin_leaving(self) -> None:
+        """Start the way down."""
+        ...
+
+    def at_rest(self) -> bool:
+        """Say whether the process may end."""
+        ...
+
+
+class StopSignal:
+    """Turns SIGINT and SIGTERM into a fact that a loop can look at."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.is_set = True
+
+
+def run(node_class: type, args: list[str] | None = None) -> int:
+    """Run one node until a signal, then bring it to rest.
+
+    rclpy's own signal handlers would invalidate the context at once, and with it every
+    publisher that the way down still needs; so the signals are ours.
+
+    Args:
+        node_class: A Node with `begin_leaving()` and `at_rest()`.
+        args: Command line, including `--ros-args`; the process's own when absent.
+
+    Returns:
+        The exit status: 0 after an ordered stop, 2 when the node refused to be built.
+    """
+    stop = StopSignal()
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    executor: Executor = EventsExecutor()
+    try:
+        node = node_class()
+    except QwenVlaError as error:
+        get_logger("qwen_vla").fatal(str(error))
+        rclpy.try_shutdown()
+        return 2
+    executor.add_node(node)
+    try:
+        _spin_until(executor, stop)
+        _come_to_rest(executor, node)
+    finally:
+        executor.remove_node(node)
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+def _spin_until(executor: Executor, stop: StopSignal) -> None:
+    # A spin without a time-out would not return to Python, and no signal would be seen.
+    while not stop.is_set:
+        executor.spin_once(timeout_sec=SPIN_S)
+
+
+def _come_to_rest(executor: Executor, node: NodeProcess) -> None:
+    node.begin_leaving()
+    deadline = time.monotonic() + REST_TIMEOUT_S
+    while not node.at_rest():
+        if time.monotonic() > deadline:
+            if isinstance(node, Node):
+                node.get_logger().error(f"not at rest after {REST_TIMEOUT_S} s; leaving anyway")
+            return
+        executor.spin_once(timeout_sec=0.02)
+
+
+def main_of(node_class: type) -> int:
+    """Entry point of a node's executable."""
+    return run(node_class, sys.argv)

@@ -1,0 +1,91 @@
+"""Feeds an observation buffer from the topics that the embodiment file names."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+from nav_msgs.msg import Odometry
+from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from visualization_msgs.msg import MarkerArray
+
+from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.observation.buffer import Gap, ObservationBuffer
+from qwen_vla_ros.ros.conversions import ns_from_stamp, planar_pose, scene_from_markers
+from qwen_vla_ros.ros.graph import require_publisher
+from qwen_vla_ros.ros.images import ImageError, image_from_message
+from qwen_vla_ros.ros.qos import SENSOR
+from qwen_vla_ros.types import Observation
+
+MESSAGES = {
+    "sensor_msgs/msg/Image": Image,
+    "sensor_msgs/msg/CompressedImage": CompressedImage,
+    "sensor_msgs/msg/JointState": JointState,
+    "nav_msgs/msg/Odometry": Odometry,
+}
+
+
+class Sensors:
+    """Subscribes to every camera and state source of a robot."""
+
+    def __init__(self, node: Node, embodiment: Embodiment, *, needs_scene: bool) -> None:
+        """Subscribe; `needs_scene` listens to a simulator's `~/input/scene` too."""
+        self._node = node
+        self._embodiment = embodiment
+        self._buffer = ObservationBuffer(embodiment, needs_scene=needs_scene)
+        for camera in embodiment.file.cameras:
+            callback = partial(self._on_image, camera.name)
+            node.create_subscription(MESSAGES[camera.type], camera.topic, callback, SENSOR)
+        for source in embodiment.file.state:
+            read = self._on_odometry if embodiment.has_base else self._on_joints
+            node.create_subscription(
+                MESSAGES[source.type], source.topic, partial(read, source.topic), SENSOR
+            )
+        if needs_scene:
+            node.create_subscription(MarkerArray, "~/input/scene", self._on_scene, SENSOR)
+
+    def require_publishers(self) -> None:
+        """Refuse while a topic has no publisher of the right type.
+
+        Raises:
+            NotReadyError: Names the topic and what is expected on it.
+        """
+        for source in (*self._embodiment.file.cameras, *self._embodiment.file.state):
+            require_publisher(self._node, source.topic, source.type)
+
+    def sample(self) -> Observation | Gap:
+        """Return what all sensors saw at one moment, or why that cannot be said."""
+        return self._buffer.sample(**self._clocks())
+
+    def dropped(self) -> dict[str, int]:
+        """Return how many samples were refused, by stream and reason."""
+        return self._buffer.dropped()
+
+    def _clocks(self) -> dict[str, int]:
+        return {
+            "now_ns": int(self._node.get_clock().now().nanoseconds),
+            "steady_ns": time.monotonic_ns(),
+        }
+
+    def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
+        stamp_ns = ns_from_stamp(message.header.stamp)
+        try:
+            image = image_from_message(message)
+        except ImageError as error:
+            self._buffer.drop(camera, str(error))
+            return
+        self._buffer.put_image(camera, image, stamp_ns, **self._clocks())
+
+    def _on_joints(self, topic: str, message: JointState) -> None:
+        stamp_ns = ns_from_stamp(message.header.stamp)
+        self._buffer.put_joints(topic, message.name, message.position, stamp_ns, **self._clocks())
+
+    def _on_odometry(self, topic: str, message: Odometry) -> None:
+        stamp_ns = ns_from_stamp(message.header.stamp)
+        self._buffer.put_pose(topic, planar_pose(message), stamp_ns, **self._clocks())
+
+    def _on_scene(self, message: MarkerArray) -> None:
+        if message.markers:
+            stamp_ns = ns_from_stamp(message.markers[0].header.stamp)
+            self._buffer.put_scene(scene_from_markers(message), stamp_ns, **self._clocks())

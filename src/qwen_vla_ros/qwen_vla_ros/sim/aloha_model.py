@@ -1,0 +1,164 @@
+"""The ALOHA cell as a MuJoCo model: gym-aloha's arms and physics, our cubes, light and cameras."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mujoco
+
+from qwen_vla_ros.errors import QwenVlaError
+
+Color = tuple[float, float, float, float]
+"""Red, green, blue, alpha, 0 to 1."""
+
+CUBES: Mapping[str, Color] = {
+    "red_cube": (0.90, 0.10, 0.08, 1.0),
+    "blue_cube": (0.10, 0.25, 0.90, 1.0),
+    "yellow_cube": (0.98, 0.80, 0.05, 1.0),
+}
+CUBE_EDGE_M = 0.04
+
+_PACKAGE = "gym-aloha"
+_SCENE = "bimanual_viperx_transfer_cube.xml"
+
+_TABLE = (0.62, 0.52, 0.41, 1.0)
+_ARM = (0.24, 0.25, 0.27, 1.0)
+_GRIPPER = (0.36, 0.37, 0.40, 1.0)
+_FINGER = (0.13, 0.13, 0.14, 1.0)
+_FLOOR_Z_M = -0.75
+
+_PARKED_CUBE = (0.0, 0.5, 0.05, 1.0, 0.0, 0.0, 0.0)
+
+_WRIST_FOVY_DEG = 55.0
+
+
+def compile_aloha_cell() -> Any:
+    """Return the MjModel.
+
+    Raises:
+        QwenVlaError: The package that brings the arms is not installed.
+    """
+    spec = mujoco.MjSpec.from_file(str(_find_scene()))
+    box = spec.body("box")
+    for name, rgba in CUBES.items():
+        _make_cube(spec, box if name == "red_cube" else None, name, rgba)
+    for key in spec.keys:
+        # The file's keyframe knows one cube only.
+        key.qpos = (*key.qpos[:16], *(_PARKED_CUBE * len(CUBES)))
+    _paint(spec)
+    _light(spec)
+    _aim_cameras(spec)
+    return spec.compile()
+
+
+def _find_scene() -> Path:
+    # Only the files are wanted: importing the package would ask for gymnasium and dm_control.
+    found = importlib.util.find_spec("gym_aloha")
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        scene = Path(folder) / "assets" / _SCENE
+        if scene.is_file():
+            return scene
+    raise QwenVlaError(
+        f"the simulated ALOHA cell needs the models of {_PACKAGE}: "
+        f"'pip install --no-deps {_PACKAGE}'."
+    )
+
+
+def _make_cube(spec: Any, box: Any, name: str, rgba: Color) -> None:
+    """Turn gym-aloha's box into a cube of ours, or add one of the same mass and contact."""
+    if box is not None:
+        for part in (box, box.joints[0], box.geoms[0]):
+            part.name = name
+        box.geoms[0].rgba = rgba
+        return
+    half = CUBE_EDGE_M / 2
+    body = spec.worldbody.add_body(name=name, pos=[0.0, 0.5, 0.05])
+    body.add_joint(name=name, type=mujoco.mjtJoint.mjJNT_FREE, frictionloss=0.01)
+    body.ipos = [0, 0, 0]
+    body.mass = 0.05
+    body.inertia = [0.002, 0.002, 0.002]
+    body.explicitinertial = True
+    body.add_geom(
+        name=name,
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=[half, half, half],
+        condim=4,
+        solimp=[2, 1, 0.01, 0.5, 2],
+        solref=[0.01, 1],
+        friction=[1, 0.005, 0.0001],
+        rgba=rgba,
+    )
+
+
+def _paint(spec: Any) -> None:
+    for geom in spec.geoms:
+        if "gripper_finger" in geom.name:
+            geom.rgba = _FINGER
+        elif "gripper" in geom.name:
+            geom.rgba = _GRIPPER
+        elif geom.name.startswith("vx300s"):
+            geom.rgba = _ARM
+        elif geom.name == "table":
+            geom.rgba = _TABLE
+    spec.add_texture(
+        name="sky",
+        type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+        rgb1=[0.80, 0.86, 0.92],
+        rgb2=[0.52, 0.58, 0.66],
+        width=64,
+        height=384,
+    )
+    spec.add_texture(
+        name="tiles",
+        type=mujoco.mjtTexture.mjTEXTURE_2D,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
+        rgb1=[0.50, 0.53, 0.57],
+        rgb2=[0.54, 0.57, 0.61],
+        width=64,
+        height=64,
+    )
+    # Mesa draws a sky in plain white unless a flat texture is drawn as well.
+    tiles = spec.add_material(name="tiles", texrepeat=[6, 6], specular=0.0)
+    tiles.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "tiles"
+    spec.worldbody.add_geom(
+        name="floor",
+        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        size=[3, 3, 0.1],
+        pos=[0, 0.6, _FLOOR_Z_M],
+        material="tiles",
+        contype=0,
+        conaffinity=0,
+    )
+
+
+def _light(spec: Any) -> None:
+    for light in spec.lights:
+        light.castshadow = False
+        light.diffuse = [0.22, 0.22, 0.22]
+        light.specular = [0.1, 0.1, 0.1]
+    spec.visual.headlight.ambient = [0.38, 0.38, 0.38]
+    spec.visual.headlight.diffuse = [0.25, 0.25, 0.25]
+    spec.visual.headlight.specular = [0.05, 0.05, 0.05]
+    # Shadows and multisampling cost a software rasteriser more than all the rest.
+    spec.visual.quality.shadowsize = 0
+    spec.visual.quality.offsamples = 0
+    spec.visual.global_.offwidth = 1280
+    spec.visual.global_.offheight = 960
+
+
+def _aim_cameras(spec: Any) -> None:
+    for camera in spec.cameras:
+        if camera.name.endswith("wrist"):
+            # gym-aloha's 20 degrees show little but the fingers; a webcam sees about this much.
+            camera.fovy = _WRIST_FOVY_DEG
+    spec.worldbody.add_camera(
+        name="overview",
+        pos=[0.0, -0.42, 0.62],
+        fovy=52,
+        mode=mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODY,
+        targetbody="midair",
+    )
