@@ -19,12 +19,20 @@ COMPILERS = ("gcc", "g++")
 RENDERERS = ("libosmesa6", "libegl1", "libgl1-mesa-dri", "libgl1", "libglx-mesa0")
 """MuJoCo draws off-screen with these; without them the simulator has no cameras."""
 
-PROBE = (
-    "import importlib.util as u, json, pathlib, sys, sysconfig;"
-    "print(json.dumps(dict(version='%d.%d' % sys.version_info[:2], path=sys.executable,"
-    "headers=pathlib.Path(sysconfig.get_path('include'), 'Python.h').is_file(),"
-    "pip=u.find_spec('ensurepip') is not None, rclpy=u.find_spec('rclpy') is not None)))"
-)
+PROBE = """
+import importlib.util, json, pathlib, sys, sysconfig
+try:
+    import rclpy  # another Python's would be found, but not imported
+except ImportError:
+    rclpy = None
+print(json.dumps({
+    "version": "%d.%d" % sys.version_info[:2],
+    "path": getattr(sys, "_base_executable", sys.executable),
+    "headers": pathlib.Path(sysconfig.get_path("include"), "Python.h").is_file(),
+    "pip": importlib.util.find_spec("ensurepip") is not None,
+    "rclpy": rclpy is not None,
+}))
+"""
 
 
 @dataclass(frozen=True)
@@ -53,23 +61,22 @@ def find_machine(venv: Path) -> Machine:
         SetupError: There is no Python that can be used, or ROS 2 is sourced only in part.
     """
     distro = os.environ.get("ROS_DISTRO", "")
-    known = list(find_pythons(venv))
-    usable = [python for python in known if python.version in VERSIONS]
+    seen = set()
+    for python in find_pythons(venv):
+        seen.add(python.version)
+        if python.version in VERSIONS and (python.rclpy or not distro):
+            return Machine(python, distro)
+    versions = " or ".join(VERSIONS)
     if distro:
-        usable = [python for python in usable if python.rclpy]
-        if not usable:
-            raise SetupError(
-                f"ROS_DISTRO is '{distro}', but no Python {' or '.join(VERSIONS)} here imports "
-                f"rclpy. Source /opt/ros/{distro}/setup.bash, or unset ROS_DISTRO to work "
-                "without a ROS 2 installation."
-            )
-    if not usable:
-        found = ", ".join(sorted({python.version for python in known})) or "none"
         raise SetupError(
-            f"needs Python {' or '.join(VERSIONS)} and found {found}. Install python3.11 or "
-            "python3.12, or say where it is: make setup PYTHON=<path>."
+            f"ROS_DISTRO is '{distro}', but no Python {versions} here imports rclpy. Source "
+            f"/opt/ros/{distro}/setup.bash, or unset ROS_DISTRO to work without a ROS 2 "
+            "installation."
         )
-    return Machine(usable[0], distro)
+    raise SetupError(
+        f"needs Python {versions} and found {', '.join(sorted(seen)) or 'none'}. Install "
+        "python3.11 or python3.12, or say where it is: make setup PYTHON=<path>."
+    )
 
 
 def find_pythons(venv: Path) -> Iterator[Python]:
@@ -85,7 +92,7 @@ def find_pythons(venv: Path) -> Iterator[Python]:
         )
         if probe.returncode == 0:
             facts = json.loads(probe.stdout)
-            yield Python(**(facts | {"path": Path(facts["path"])}))
+            yield Python(**(facts | {"path": Path(facts["path"]).resolve()}))
 
 
 def candidates(venv: Path) -> Iterator[str]:

@@ -12,12 +12,9 @@ import configparser
 import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from machine import Machine, find_machine, install_packages
 from stages import SetupError, Stage, call, run_stages
@@ -96,7 +93,11 @@ def requirements(name: str, *, resolve: bool = False) -> Stage:
     file = REQUIREMENTS / f"{name}.txt"
     options = [] if resolve else ["--no-deps"]
     command = [str(PYTHON), "-m", "pip", "install", "--progress-bar", "off", *options]
-    return Stage(f"install requirements/{name}.txt", lambda: call(*command, "-r", file), (file,))
+    # What a sourced ROS 2 adds to the path would count as installed and leave no program in .venv.
+    env = {variable: value for variable, value in os.environ.items() if variable != "PYTHONPATH"}
+    return Stage(
+        f"install requirements/{name}.txt", lambda: call(*command, "-r", file, env=env), (file,)
+    )
 
 
 def make_environment(machine: Machine) -> None:

@@ -263,6 +263,7 @@ def environment(*, one_host: bool) -> dict[str, str]:
         "OMP_WAIT_POLICY": "PASSIVE",
         "OMP_NUM_THREADS": "1",
         "RCUTILS_COLORIZED_OUTPUT": "0",
+        "RCUTILS_LOGGING_BUFFERED_STREAM": "0",
         "PYTHONUNBUFFERED": "1",
     }
     if one_host:

@@ -1,7 +1,7 @@
 """Where the links of a robot are, and which joint positions bring one of them somewhere.
 
-Frames: a pose is `root_from_frame`, a (4, 4) matrix that takes coordinates in a link's frame to the
-root link's frame (metres). The root link of `aloha_sim` is `world`.
+Frames: a pose is `root_from_frame`, a (4, 4) matrix that takes coordinates in a link's frame to
+the root link's frame (metres). The root link of `aloha_sim` is `world`.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Kinematics:
         offset: npt.ArrayLike = (0.0, 0.0, 0.0),
         position_tolerance: float = 1e-4,
         rotation_tolerance: float = 1e-3,
-        max_iterations: int = 60,
+        max_iterations: int = 40,
     ) -> IkSolution:
         """Move `joints` until the tool point of `frame` meets `target`, by damped least squares.
 
@@ -127,12 +127,12 @@ class Kinematics:
         values = self._values(start)
         values[columns] = np.clip(values[columns], lower, upper)
         best: IkSolution | None = None
-        for iteration in range(max_iterations + 1):
+        for iteration in range(max_iterations):
             pin.framesForwardKinematics(self._model, self._data, self._fill(values))
             error = _pose_error(target, self._tool_pose(index, tool_offset))
             distance, angle = float(np.linalg.norm(error[:3])), float(np.linalg.norm(error[3:]))
             here = IkSolution(
-                positions=values[columns].copy(),
+                positions=values[columns],
                 position_error=distance,
                 rotation_error=angle,
                 converged=distance <= position_tolerance and angle <= rotation_tolerance,
@@ -141,14 +141,14 @@ class Kinematics:
             if best is None or _cost(here) < _cost(best):
                 best = here
             if here.converged:
-                break
+                return here
             jacobian = self._tool_jacobian(index, tool_offset)[:, columns]
-            step = _damped_step(jacobian, error)
-            moved = np.clip(values[columns] + step, lower, upper)
+            moved = np.clip(values[columns] + _damped_step(jacobian, error), lower, upper)
             if np.max(np.abs(moved - values[columns])) < 1e-9:
                 break  # pressed against its limits: no step is left
             values[columns] = moved
-        assert best is not None  # noqa: S101 - the loop runs at least once
+        if best is None:
+            raise ValueError("max_iterations must be at least 1")
         return best
 
     def _column_of(self, joint: str) -> int:
@@ -200,9 +200,7 @@ class Kinematics:
 
 def _pose_error(target: FloatArray, pose: FloatArray) -> FloatArray:
     """Return (6,): the translation in m and the rotation vector in rad from pose to target."""
-    return np.concatenate(
-        [target[:3, 3] - pose[:3, 3], pin.log3(target[:3, :3] @ pose[:3, :3].T)]
-    )
+    return np.concatenate([target[:3, 3] - pose[:3, 3], pin.log3(target[:3, :3] @ pose[:3, :3].T)])
 
 
 def _damped_step(jacobian: FloatArray, error: FloatArray) -> FloatArray:

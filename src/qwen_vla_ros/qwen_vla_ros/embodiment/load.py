@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from qwen_vla_ros.embodiment.cross_check import cross_check
 from qwen_vla_ros.embodiment.embodiment import Embodiment
-from qwen_vla_ros.embodiment.problems import Problems, label
+from qwen_vla_ros.embodiment.problems import Problems, label, printable
 from qwen_vla_ros.embodiment.schema import EmbodimentFile
 from qwen_vla_ros.embodiment.schema_errors import explain
 from qwen_vla_ros.embodiment.urdf import load_urdf
@@ -62,13 +62,14 @@ def find_embodiment(name_or_path: str) -> Path:
         if name_or_path in files:
             return files[name_or_path]
         known.update(files)
-    raise EmbodimentError(f"unknown robot '{name_or_path}'.{suggest(name_or_path, known)}")
+    asked = printable(name_or_path)
+    raise EmbodimentError(f"unknown robot '{asked}'.{suggest(asked, known)}")
 
 
 def _search_folders() -> Iterator[Path]:
     for folder in os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep):
         if folder:
-            yield Path(folder)
+            yield Path(folder).absolute()
     yield _SOURCE_TREE / "config" / "embodiments"
     for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep):
         if prefix:
@@ -78,7 +79,7 @@ def _search_folders() -> Iterator[Path]:
 def _find_urdf(path: Path, filename: str, problems: Problems) -> Path:
     """Find the description beside the file, in `../../urdf`, or where the known robots have it."""
     folders = [path.absolute().parent]
-    folders += [home.parents[1] / "urdf" for home in (folders[0], *_search_folders())]
+    folders += [home.parent.parent / "urdf" for home in (folders[0], *_search_folders())]
     for folder in folders:
         if (folder / filename).is_file():
             return folder / filename

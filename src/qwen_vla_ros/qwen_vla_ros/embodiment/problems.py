@@ -29,6 +29,11 @@ def label(path: Path) -> str:
     return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
 
 
+def printable(text: str) -> str:
+    """Return text that does nothing to a terminal: what cannot be printed is written as escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class Problems:
     """A growing list of sentences about one file, each with its line and dotted path."""
 
@@ -42,7 +47,15 @@ class Problems:
         line = self._line(loc)
         where = f"{self._label}:{line}: " if line else f"{self._label}: "
         place = f"{dotted(loc)}: " if loc else ""
-        self._found.append((line, f"{where}{place}{sentence}"))
+        self._found.append((line, printable(f"{where}{place}{sentence}")))
+
+    def refuse_twice(self, places: Iterable[tuple[Loc, str]]) -> None:
+        """Note every value that an earlier place already has."""
+        first: dict[str, Loc] = {}
+        for loc, value in places:
+            if value in first:
+                self.add(loc, f"'{value}' is already taken by {dotted(first[value])}.")
+            first.setdefault(value, loc)
 
     def __bool__(self) -> bool:
         return bool(self._found)

@@ -89,7 +89,7 @@ class OutputSpec(Section):
     backend: Literal["joint_trajectory", "forward_position", "twist_stamped", "twist"]
     topic: RosTopic
     joints: tuple[Name, ...] = ()
-    frame_id: Annotated[str, Field(max_length=255)] = ""
+    frame_id: Annotated[str, Field(pattern=r"^([A-Za-z0-9_][A-Za-z0-9_/.-]{0,254})?$")] = ""
 
 
 class CommandSpec(Section):
@@ -142,9 +142,11 @@ class SimulationSpec(Section):
 class EmbodimentFile(Section):
     """One robot, whole."""
 
-    schema_version: Literal[1]
+    schema_version: Annotated[int, Field(ge=1, le=1)]
     name: Name
-    description: Annotated[str, Field(min_length=1, max_length=200)]
+    description: Annotated[
+        str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
+    ]
     urdf: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\.(urdf|xacro)$")]
     prompt: PromptSpec
     cameras: Annotated[tuple[CameraSpec, ...], Field(min_length=1, max_length=16)]

@@ -28,15 +28,17 @@ _BOUNDS = {
     "less_than_equal": ("le", "must be at most"),
 }
 _COUNTS = {
-    "too_short": ("min_length", "needs at least", "entries"),
-    "too_long": ("max_length", "takes at most", "entries"),
-    "string_too_short": ("min_length", "needs at least", "characters"),
-    "string_too_long": ("max_length", "takes at most", "characters"),
+    "too_short": ("min_length", "the list is too short; at least"),
+    "too_long": ("max_length", "the list is too long; at most"),
+    "string_too_short": ("min_length", "the text is too short; at least"),
+    "string_too_long": ("max_length", "the text is too long; at most"),
 }
 # What the patterns of the schema mean, told by the field that has them; other fields are names.
 _PATTERNS = {
     "topic": "is no topic name. Allowed: words of letters, digits and _ with / between them.",
-    "urdf": "is no URDF file name. Allowed: a file name ending in .urdf or .xacro, without folder.",
+    "urdf": "is no URDF file. Allowed: a file name without folder, ending in .urdf or .xacro.",
+    "frame_id": "is no frame name. Allowed: letters, digits and _ / . - in it.",
+    "description": "holds a control character; it is one line of text.",
     "robot_tag": "holds a control character or one of < > |, which the prompt is built with.",
 }
 _NAME = "is no name. Allowed: lower-case letters, digits and _, a letter first, at most 64."
@@ -63,10 +65,12 @@ def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
         key, words = _BOUNDS[kind]
         return f"{_shown(given)} {words} {context[key]:g}."
     if kind in _COUNTS:
-        key, words, unit = _COUNTS[kind]
-        return f"{words} {context[key]} {unit}."
+        key, words = _COUNTS[kind]
+        return f"{words} {context[key]}."
     if kind == "literal_error":
         allowed = str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
+        if not isinstance(given, str) and str(given) in allowed:
+            return f'{given} is a number here; put it in quotes: "{given}".'
         return f"{_shown(given)} is not allowed.{suggest(str(given), allowed)}"
     if kind == "string_pattern_mismatch":
         return f"{_shown(given)} {_PATTERNS.get(str(loc[-1]), _NAME)}"

@@ -100,6 +100,8 @@ class _Reader:
         if len(elements) > MAX_JOINTS:
             self._problems.add((), f"has {len(elements)} joints; at most {MAX_JOINTS} are read.")
             self._problems.raise_if_any()
+        if not self._robot.get("name"):
+            self._problems.add((), "the <robot> has no name.")
         links = self._names("link")
         if not links:
             self._problems.add((), "has no <link>.")
@@ -130,7 +132,9 @@ class _Reader:
         where = f"joint '{name}'"
         kind = element.get("type", "")
         if kind not in get_args(JointType):
-            self._problems.add((), f"{where}: unknown type '{kind}'.{suggest(kind, get_args(JointType))}")
+            self._problems.add(
+                (), f"{where}: unknown type '{kind}'.{suggest(kind, get_args(JointType))}"
+            )
             return None
         parent = self._attribute(element.find("parent"), "link", f"{where}: <parent>")
         child = self._attribute(element.find("child"), "link", f"{where}: <child>")
@@ -261,7 +265,9 @@ class _Reader:
         if not roots:
             self._problems.add((), "the links form a cycle; there is no root link.")
         elif len(roots) > 1:
-            self._problems.add((), f"has {len(roots)} root links ({', '.join(roots[:8])}); one is allowed.")
+            self._problems.add(
+                (), f"has {len(roots)} root links ({', '.join(roots[:8])}); one is allowed."
+            )
         elif looped := _looped(links, parent_of, roots[0]):
             self._problems.add((), f"the links {', '.join(looped[:8])} form a cycle.")
         return roots[0] if roots else ""

@@ -8,14 +8,13 @@ is read event by event and everything ambiguous is refused with its line.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
 import yaml
 
-from qwen_vla_ros.embodiment.problems import Loc, dotted, label
+from qwen_vla_ros.embodiment.problems import Loc, dotted, label, printable
 from qwen_vla_ros.errors import EmbodimentError
 
 MAX_BYTES = 256 * 1024
@@ -70,10 +69,11 @@ def parse_yaml(text: str, name: str) -> YamlFile:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise EmbodimentError(f"{name}:{line}: not valid YAML: {error.problem}.") from None
+        sentence = printable(f"not valid YAML: {error.problem}.")
+        raise EmbodimentError(f"{name}:{line}: {sentence}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        character = f"the character U+{ord(error.character):04X}"
+        character = f"the character U+{int(error.character):04X}"
         raise EmbodimentError(f"{name}:{line}: {character} is not allowed in YAML.") from None
     except (ValueError, OverflowError):
         # PyYAML turns an escape such as "\UFFFFFFFF" into a character without checking it.
@@ -89,6 +89,10 @@ class _Open:
     items: list[Data] = field(default_factory=list)
     key: str | None = None
 
+    @property
+    def needs_key(self) -> bool:
+        return self.mapping is not None and self.key is None
+
     def next_loc(self) -> Loc:
         if self.mapping is None:
             return (*self.loc, len(self.items))
@@ -102,80 +106,82 @@ class _Reader:
         self._loader = loader
         self._name = name
         self._lines: dict[Loc, int] = {}
+        self._stack: list[_Open] = []
         self._nodes = 0
+        self._documents = 0
+        self._result: Data | None = None
 
     def read(self) -> YamlFile:
-        stack: list[_Open] = []
-        result: Data | None = None
-        documents = 0
-        for event in self._events():
-            if isinstance(event, yaml.DocumentStartEvent):
-                documents += 1
-                if documents > 1:
-                    self._fail(event, "a second document starts here; one file is one robot.")
-                if event.version or event.tags:
-                    self._fail(event, "directives (%YAML, %TAG) are not allowed.")
-                continue
-            if isinstance(event, yaml.NodeEvent):
-                loc = stack[-1].next_loc() if stack else ()
-                self._check_node(event, loc, len(stack))
-            if isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
-                is_mapping = isinstance(event, yaml.MappingStartEvent)
-                if stack and stack[-1].mapping is not None and stack[-1].key is None:
-                    self._fail(event, "a key must be a plain word.")
-                self._lines[loc] = event.start_mark.line + 1
-                stack.append(_Open(loc, {} if is_mapping else None))
-            elif isinstance(event, yaml.ScalarEvent):
-                if stack and stack[-1].mapping is not None and stack[-1].key is None:
-                    stack[-1].key = self._key(event, stack[-1])
-                else:
-                    self._lines.setdefault(loc, event.start_mark.line + 1)
-                    value = self._scalar(event, loc)
-                    result = self._put(stack, value)
-            elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
-                done = stack.pop()
-                closed: Data = tuple(done.items) if done.mapping is None else done.mapping
-                result = self._put(stack, closed)
-        if result is None:
-            raise EmbodimentError(f"{self._name}: the file is empty.")
-        return YamlFile(result, self._lines)
-
-    def _events(self) -> Iterator[yaml.Event]:
         while self._loader.check_event():
-            yield self._loader.get_event()
+            event = self._loader.get_event()  # type: ignore[no-untyped-call]
+            if isinstance(event, yaml.DocumentStartEvent):
+                self._start_document(event)
+            elif isinstance(event, yaml.NodeEvent):
+                self._start_node(event)
+            elif isinstance(event, yaml.CollectionEndEvent):
+                done = self._stack.pop()
+                self._put(tuple(done.items) if done.mapping is None else done.mapping)
+        if self._result is None:
+            raise EmbodimentError(f"{self._name}: the file is empty.")
+        return YamlFile(self._result, self._lines)
 
-    @staticmethod
-    def _put(stack: list[_Open], value: Data) -> Data:
-        if stack:
-            parent = stack[-1]
-            if parent.mapping is None:
-                parent.items.append(value)
-            elif parent.key is not None:
-                parent.mapping[parent.key] = value
-                parent.key = None
-        return value
+    def _start_document(self, event: yaml.DocumentStartEvent) -> None:
+        self._documents += 1
+        if self._documents > 1:
+            self._fail(event, "a second document starts here; one file is one robot.")
+        if event.version or event.tags:
+            self._fail(event, "directives (%YAML, %TAG) are not allowed.")
 
-    def _check_node(self, event: yaml.NodeEvent, loc: Loc, depth: int) -> None:
+    def _start_node(self, event: yaml.NodeEvent) -> None:
+        parent = self._stack[-1] if self._stack else None
+        loc = parent.next_loc() if parent else ()
+        self._check_node(event, loc)
+        if parent is not None and parent.needs_key:
+            parent.key = self._key(event, parent)
+            return
+        self._lines.setdefault(loc, _line(event))
+        if isinstance(event, yaml.ScalarEvent):
+            self._put(self._scalar(event, loc))
+        else:
+            is_mapping = isinstance(event, yaml.MappingStartEvent)
+            self._stack.append(_Open(loc, {} if is_mapping else None))
+
+    def _put(self, value: Data) -> None:
+        if not self._stack:
+            self._result = value
+            return
+        parent = self._stack[-1]
+        if parent.mapping is None:
+            parent.items.append(value)
+        elif parent.key is not None:
+            parent.mapping[parent.key] = value
+            parent.key = None
+
+    def _check_node(self, event: yaml.NodeEvent, loc: Loc) -> None:
         self._nodes += 1
         if self._nodes > MAX_NODES:
             self._fail(event, f"more than {MAX_NODES} values.")
-        if depth > MAX_DEPTH:
+        if len(self._stack) > MAX_DEPTH:
             self._fail(event, f"nested deeper than {MAX_DEPTH} levels.")
         if isinstance(event, yaml.AliasEvent):
             self._fail(event, f"alias '*{event.anchor}' is not allowed; write the value out.", loc)
         if event.anchor is not None:
             self._fail(event, f"anchor '&{event.anchor}' is not allowed.", loc)
         if getattr(event, "tag", None) is not None:
-            self._fail(event, f"tag '{event.tag}' is not allowed.", loc)
+            self._fail(event, f"tag '{getattr(event, 'tag', '')}' is not allowed.", loc)
 
-    def _key(self, event: yaml.ScalarEvent, parent: _Open) -> str:
+    def _key(self, event: yaml.NodeEvent, parent: _Open) -> str:
+        if not isinstance(event, yaml.ScalarEvent):
+            self._fail(event, "a list or block cannot be a key; a key is a word.", parent.loc)
         key = self._scalar(event, parent.loc)
         if not isinstance(key, str) or not key:
-            self._fail(event, f"'{event.value[:40]}' cannot be a key; a key is a word.", parent.loc)
+            self._fail(
+                event, f"'{event.value[:40]}' cannot be a key; a key is a word.", parent.loc
+            )
         loc = (*parent.loc, key)
         if parent.mapping is not None and key in parent.mapping:
             self._fail(event, f"given twice; the first is on line {self._lines[loc]}.", loc)
-        self._lines[loc] = event.start_mark.line + 1
+        self._lines[loc] = _line(event)
         return key
 
     def _scalar(self, event: yaml.ScalarEvent, loc: Loc) -> Data:
@@ -195,7 +201,10 @@ class _Reader:
 
     def _refuse_ambiguous(self, event: yaml.ScalarEvent, text: str, loc: Loc) -> None:
         shown = text[:40]
-        meaning = self._loader.resolve(yaml.ScalarNode, text, (True, False)).rpartition(":")[2]
+        tag: str = self._loader.resolve(  # type: ignore[no-untyped-call]
+            yaml.ScalarNode, text, (True, False)
+        )
+        meaning = tag.rpartition(":")[2]
         if meaning == "null":
             self._fail(event, "has no value; give it one, or leave the key out.", loc)
         if _NOT_FINITE.fullmatch(text):
@@ -217,4 +226,8 @@ class _Reader:
 
     def _fail(self, event: yaml.Event, sentence: str, loc: Loc = ()) -> NoReturn:
         place = f"{dotted(loc)}: " if loc else ""
-        raise EmbodimentError(f"{self._name}:{event.start_mark.line + 1}: {place}{sentence}")
+        raise EmbodimentError(printable(f"{self._name}:{_line(event)}: {place}{sentence}"))
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1

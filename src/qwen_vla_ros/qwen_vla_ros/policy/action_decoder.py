@@ -17,8 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from qwen_vla_ros.policy.config import DecoderConfig
 from qwen_vla_ros.policy.flow import step_times
@@ -56,7 +56,7 @@ def rotation(config: DecoderConfig, positions: Tensor, dtype: torch.dtype) -> Ro
     """
     half = config.width // config.num_heads // 2
     exponents = torch.arange(half, dtype=torch.float32, device=positions.device) / half
-    frequencies = config.rope_theta**-exponents  # (E/2,)
+    frequencies = 1 / config.rope_theta**exponents  # (E/2,)
     rows = torch.zeros(half, dtype=torch.long, device=positions.device)
     for row in (1, 2):
         rows[row : 3 * config.rope_sections[row] : 3] = row
@@ -120,13 +120,13 @@ class TimestepEmbedding(nn.Module):
         # Diffusion code counts time in thousandths; periods then run from 0.006 to 63.
         angles = 1000 * t.float()[:, None] * 10_000**-exponents  # (B, F/2)
         wave = torch.cat((angles.cos(), angles.sin()), dim=-1).to(self.up.weight.dtype)
-        embedded: Tensor = self.down(F.silu(self.up(wave)))
+        embedded: Tensor = self.down(functional.silu(self.up(wave)))
         return embedded
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Normalise every token, then shift and scale all of them alike; (B, S, D) both ways."""
-    return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
+    return functional.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
 
 
 class Block(nn.Module):
@@ -168,11 +168,11 @@ class Block(nn.Module):
         own = (key, value)
         if past is not None:
             key, value = torch.cat((past[0], key), dim=2), torch.cat((past[1], value), dim=2)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible)
         x = x + gate_a * self.attention_out(attended.transpose(1, 2).flatten(2))
 
         gate, up = self.gate_up(modulate(x, shift_m, scale_m)).chunk(2, dim=-1)
-        return x + gate_m * self.down(F.silu(gate) * up), own
+        return x + gate_m * self.down(functional.silu(gate) * up), own
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         # (B, S, 3 D) -> (3, B, N, S, E)
@@ -202,12 +202,10 @@ class ActionDecoder(nn.Module):
 
     def reset_parameters(self) -> None:
         """Begin as the identity (AdaLN-Zero), with a velocity of zero."""
-        for layer in (*(block.adaln for block in self._blocks), self.output_adaln):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
-        last = self.action_out[-1]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        last = (*(block.adaln for block in self._blocks), self.output_adaln, self.action_out[-1])
+        for layer in last:
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
     @property
     def _blocks(self) -> list[Block]:
@@ -220,7 +218,7 @@ class ActionDecoder(nn.Module):
 
     def modulation(self, t: Tensor) -> Modulation:
         """Return the AdaLN vectors at flow times `t` (B,)."""
-        embedded = F.silu(self.timestep(t)).unsqueeze(1)  # (B, 1, D)
+        embedded = functional.silu(self.timestep(t)).unsqueeze(1)  # (B, 1, D)
         return Modulation(
             blocks=tuple(block.adaln(embedded) for block in self._blocks),
             output=self.output_adaln(embedded),
@@ -230,7 +228,7 @@ class ActionDecoder(nn.Module):
         """Return the AdaLN vectors of `steps` Euler steps, and those of clean data."""
         times = step_times(steps).to(self.context_in.weight.device)
         return Schedule(
-            steps=tuple(self.modulation(t) for t in times.split(1)),
+            steps=tuple(self.modulation(t) for t in torch.split(times, 1)),
             clean=self.modulation(torch.zeros_like(times[:1])),
         )
 

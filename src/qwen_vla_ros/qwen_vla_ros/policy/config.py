@@ -152,7 +152,7 @@ NANO = ModelConfig(
         vision=VisionConfig(
             depth=3, hidden_size=192, intermediate_size=384, num_heads=3, positions=14 * 14
         ),
-        vocab_size=2048,
+        vocab_size=2304,
         hidden_size=256,
         intermediate_size=512,
         num_layers=4,
@@ -170,7 +170,7 @@ NANO = ModelConfig(
         rope_theta=1e3,
     ),
     decoder=DecoderConfig(
-        num_blocks=4, width=256, inner_size=512, num_heads=4, attention="prefix", rope_theta=1e3
+        num_blocks=4, width=256, inner_size=384, num_heads=4, attention="prefix", rope_theta=1e3
     ),
 )
 

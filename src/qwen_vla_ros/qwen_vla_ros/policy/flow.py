@@ -33,15 +33,15 @@ def draw_noise(
 
     Padding gets no noise (our choice; the paper does not say): nothing supervises the velocity
     there, so in sampling it would stay at whatever it began with. Held at zero in training and in
-    sampling alike, it is the same input in both. Temperatures below 1 shrink the spread of
-    the samples; the paper evaluates at up to 1 and down to 0.6.
+    sampling alike, it is the same input in both. A temperature below 1 shrinks the spread of the
+    samples; the paper evaluates with 0.6.
     """
     noise = torch.randn(mask.shape, generator=generator, dtype=torch.float32)
     return noise.to(mask.device) * mask * temperature
 
 
 def step_times(steps: int) -> Tensor:
-    """Return the flow times at which `steps` Euler steps ask for the velocity, 1 first; (steps,)."""
+    """Return the times at which `steps` Euler steps ask for a velocity, 1 first; (steps,)."""
     return 1 - torch.arange(steps, dtype=torch.float32) / steps
 
 
@@ -49,8 +49,8 @@ def sample(velocity: Callable[[Tensor, int], Tensor], noise: Tensor, steps: int)
     """Integrate from noise at t = 1 to data at t = 0 with `steps` equal Euler steps.
 
     Args:
-        velocity: Gives dY/dt = eps - Y0 for Y_t (B, H, K) at `step_times(steps)[step]`. It is
-            asked by step, not by time, since all that depends on time alone is computed beforehand.
+        velocity: Gives dY/dt = eps - Y0 for Y_t (B, H, K) at `step_times(steps)[step]`. It
+            is asked by step, not by time: what depends on time alone is computed beforehand.
         noise: Y_1; (B, H, K).
         steps: Number of steps. One is exact when the velocity is.
     """

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from pydantic import ConfigDict, Field
 
+from qwen_vla_ros.errors import CheckpointError
 from qwen_vla_ros.policy.config import VisionConfig
+from qwen_vla_ros.policy.json_file import read_json, write_json
 from qwen_vla_ros.types import ImageArray
 
 Size = tuple[int, int]
@@ -78,6 +83,19 @@ class ImageProcessor:
         values = np.repeat(values, self.vision.temporal_patch_size, axis=2)
         return Patches(values.reshape(len(patches), -1), np.asarray(grids, np.int64))
 
+    def save(self, path: Path) -> None:
+        """Write the family's `preprocessor_config.json`."""
+        vision = self.vision
+        settings = {
+            "image_processor_type": "Qwen2VLImageProcessorFast",
+            "image_mean": self.mean,
+            "image_std": self.std,
+            "patch_size": vision.patch_size,
+            "temporal_patch_size": vision.temporal_patch_size,
+            "merge_size": vision.merge_size,
+        }
+        write_json(path, settings)
+
     def _cut(self, image: ImageArray, rows: int, columns: int) -> ImageArray:
         patch, merge = self.vision.patch_size, self.vision.merge_size
         # (rows/m, m, p, columns/m, m, p, 3): the patches of one token must be neighbours.
@@ -99,3 +117,37 @@ def resize(image: ImageArray, size: Size) -> ImageArray:
     # Averaging areas is the one cheap filter that does not alias when an image shrinks.
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
+
+
+Colour = tuple[
+    Annotated[float, Field(gt=0, le=1)],
+    Annotated[float, Field(gt=0, le=1)],
+    Annotated[float, Field(gt=0, le=1)],
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Settings:
+    """The part of the family's `preprocessor_config.json` that is read; the rest is resizing."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
+
+    image_mean: Colour
+    image_std: Colour
+    patch_size: int
+    temporal_patch_size: int
+    merge_size: int
+
+
+def load_image_processor(path: Path, vision: VisionConfig) -> ImageProcessor:
+    """Read a `preprocessor_config.json` and hold it against the model's dimensions.
+
+    Raises:
+        CheckpointError: When it is missing, malformed, or made for other patches.
+    """
+    settings = read_json(path, _Settings)
+    for key in ("patch_size", "temporal_patch_size", "merge_size"):
+        theirs, ours = getattr(settings, key), getattr(vision, key)
+        if theirs != ours:
+            raise CheckpointError(f"{path}: {key} is {theirs}; the model's is {ours}.")
+    return ImageProcessor(vision, settings.image_mean, settings.image_std)

@@ -66,8 +66,10 @@ class QwenVla(nn.Module):
         """Convert the parameters in place, and only them.
 
         `nn.Module.to` would convert the buffers as well: they hold rotary frequencies, and in
-        bfloat16 a position of 300 would be off by one.
+        bfloat16 a position of 300 would be off by one. The family keeps two kinds of weights of
+        its delta nets in float32, whatever the rest is in; so do we.
         """
-        for parameter in self.parameters():
-            parameter.data = parameter.data.to(dtype)
+        for name, parameter in self.named_parameters():
+            exact = name.endswith(("linear_attn.A_log", "linear_attn.norm.weight"))
+            parameter.data = parameter.data.to(torch.float32 if exact else dtype)
         return self

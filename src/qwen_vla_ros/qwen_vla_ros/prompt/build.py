@@ -8,7 +8,7 @@ from qwen_vla_ros.prompt.instruction import clean_instruction
 from qwen_vla_ros.types import Prompt
 
 _ARMS = {"none": "", "single": "single arm", "dual": "dual arms"}
-_FULL_STOPS = (".", "!", "?", "。", "！", "？")
+_FULL_STOPS = (".", "!", "?")
 
 
 def build_prompt(embodiment: Embodiment, instruction: str) -> Prompt:

@@ -8,9 +8,9 @@ from qwen_vla_ros.errors import InstructionError
 
 MAX_BYTES = 2048
 
-# View tags (`<|ego_start|>`), image places (`<image>`) and every special token of the tokenizer are
-# made of these. They are refused rather than removed: a human who types them should know that the
-# robot never saw them, and without them no text can pose as an image or as another speaker.
+# View tags (`<|ego_start|>`), image places (`<image>`) and every special token of the tokenizer
+# are made of these. They are refused rather than removed: a human who types them should know that
+# the robot never saw them; and without them no text can pose as an image or another speaker.
 _MARKERS = frozenset("<>|")
 
 
@@ -27,12 +27,12 @@ def clean_instruction(text: str) -> str:
     """
     if not isinstance(text, str):
         raise InstructionError(f"an instruction is a text, not {type(text).__name__}.")
-    if len(text) > MAX_BYTES:
+    if len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise _too_long()
     spaced = "".join(" " if character.isspace() else character for character in text)
     visible = "".join(character for character in spaced if not _is_invisible(character))
     cleaned = " ".join(unicodedata.normalize("NFC", visible).split())
-    if len(cleaned.encode("utf-8")) > MAX_BYTES:
+    if len(cleaned.encode("utf-8")) > MAX_BYTES:  # composing can also make a text longer
         raise _too_long()
     if not any(character.isalnum() for character in cleaned):
         raise InstructionError("the instruction is empty: say what the robot shall do.")

@@ -38,6 +38,7 @@ class ManagedNode(LifecycleNode):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.is_active = False
+        self.is_loading = False
         self._is_configured = False
         self._refusal = ""
         self._leaving = False
@@ -87,7 +88,11 @@ class ManagedNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
         """Run `on_setup`."""
-        self._is_configured = self._attempt("configure", self.on_setup)
+        self.is_loading = True
+        try:
+            self._is_configured = self._attempt("configure", self.on_setup)
+        finally:
+            self.is_loading = False
         return _answer(succeeded=self._is_configured)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:

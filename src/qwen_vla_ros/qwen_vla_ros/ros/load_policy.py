@@ -52,13 +52,14 @@ def load_policy(parameters: PolicyParameters, embodiment: Embodiment) -> Policy:
             "Make one with: qwen-vla init --preset nano --out DIR"
         )
     # Torch takes a second to import, and only this policy needs it.
+    from qwen_vla_ros.policy.compute import use_threads
     from qwen_vla_ros.policy.qwen_vla import QwenVlaPolicy
 
+    use_threads(parameters.threads)
     return QwenVlaPolicy.load(
         Path(parameters.checkpoint),
         embodiment,
         device=parameters.device,
         steps=parameters.steps,
         seed=None if parameters.seed < 0 else parameters.seed,
-        threads=parameters.threads,
     )

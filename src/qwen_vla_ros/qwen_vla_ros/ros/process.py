@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Protocol
 
@@ -36,15 +37,21 @@ class NodeProcess(Protocol):
 
 
 class StopSignal:
-    """Turns SIGINT and SIGTERM into a fact that a loop can look at."""
+    """Turns SIGINT and SIGTERM into a fact that a loop can look at.
+
+    Only while something long and harmless runs, such as loading a model, is it interrupted.
+    """
 
     def __init__(self) -> None:
         self.is_set = False
+        self.may_interrupt: Callable[[], bool] = lambda: False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self.is_set = True
+        if self.may_interrupt():
+            raise KeyboardInterrupt
 
 
 def run(node_class: type, args: list[str] | None = None) -> int:
@@ -69,10 +76,13 @@ def run(node_class: type, args: list[str] | None = None) -> int:
         get_logger("qwen_vla").fatal(str(error))
         rclpy.try_shutdown()
         return 2
+    stop.may_interrupt = lambda: getattr(node, "is_loading", False)
     executor.add_node(node)
     try:
         _spin_until(executor, stop)
         _come_to_rest(executor, node)
+    except KeyboardInterrupt:
+        node.get_logger().info("interrupted while loading")
     finally:
         executor.remove_node(node)
         node.destroy_node()

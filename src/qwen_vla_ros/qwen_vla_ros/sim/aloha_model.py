@@ -32,6 +32,9 @@ _FLOOR_Z_M = -0.75
 
 _PARKED_CUBE = (0.0, 0.5, 0.05, 1.0, 0.0, 0.0, 0.0)
 
+_CAMERAS = {"top": "cam_high", "left_wrist": "cam_left_wrist", "right_wrist": "cam_right_wrist"}
+"""The names that ALOHA data sets use, by gym-aloha's."""
+
 _WRIST_FOVY_DEG = 55.0
 
 
@@ -155,6 +158,7 @@ def _aim_cameras(spec: Any) -> None:
         if camera.name.endswith("wrist"):
             # gym-aloha's 20 degrees show little but the fingers; a webcam sees about this much.
             camera.fovy = _WRIST_FOVY_DEG
+        camera.name = _CAMERAS.get(camera.name, camera.name)
     spec.worldbody.add_camera(
         name="overview",
         pos=[0.0, -0.42, 0.62],

@@ -1,0 +1,55 @@
+# The front doors. `make help` lists them; every one but `setup` expects that `make setup` has run.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# With a ROS 2 installation the interfaces live in install/, which takes effect by sourcing.
+ENTER := $(if $(ROS_DISTRO),source install/setup.bash &&)
+BIN := .venv/bin
+
+# Only the plugins that pyproject.toml names: a sourced ROS 2 brings some that need another pytest.
+export PYTEST_DISABLE_PLUGIN_AUTOLOAD := 1
+# A Python of ROS wheels that started make would mislead ours about where its libraries are.
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+.PHONY: help setup demo test test-fast lint format bench clean distclean
+
+help: ## list what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: ## make .venv and build the workspace; a second run does only what changed
+	@command -v python3 > /dev/null || { echo "setup: needs python3 (3.11 or 3.12)" >&2; exit 1; }
+	@python3 scripts/setup_workspace.py
+
+demo: .venv ## two simulated robots, a video of each, and a summary in out/demo
+	@$(ENTER) $(BIN)/qwen-vla demo $(DEMO)
+
+test: .venv ## all tests; choose some with TEST="test/core -k prompt"
+	@$(ENTER) $(BIN)/pytest --durations=10 $(TEST)
+
+test-fast: .venv ## what needs no ROS and no patience
+	@$(ENTER) $(BIN)/pytest -m "not ros and not slow" $(TEST)
+
+lint: .venv ## style, types, import contracts, spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(ENTER) $(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
+	$(BIN)/codespell
+
+format: .venv ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv ## every script in benchmarks/, one after the other
+	@$(ENTER) for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean: ## remove what was built and what was recorded, but not .venv
+	rm -rf build install log out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	find src test scripts benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv too
+	rm -rf .venv
+
+.venv:
+	@echo "There is no .venv yet. Type: make setup" >&2; exit 1

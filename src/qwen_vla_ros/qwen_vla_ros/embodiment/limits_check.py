@@ -1,0 +1,190 @@
+"""Is the safety envelope one that the gate can keep, on this robot, in these units?"""
+
+from __future__ import annotations
+
+import math
+
+from qwen_vla_ros.embodiment.commanded import commanded_joints, has_unusable_joint, moves_base
+from qwen_vla_ros.embodiment.problems import Loc, Problems
+from qwen_vla_ros.embodiment.schema import EmbodimentFile, JointLimits
+from qwen_vla_ros.embodiment.urdf import Urdf, UrdfJoint
+from qwen_vla_ros.errors import suggest
+
+# A trajectory given to a controller covers at most 200 ms and ends at rest, so that motion ends
+# without any message when everything upstream dies. A joint must be able to stop in that time.
+MAX_JOINT_STOP_S = 0.2
+# A base may brake softly, since a sudden stop tips it; one second is where the travel of a stop
+# from walking speed is still about half a metre.
+MAX_BASE_STOP_S = 1.0
+
+# Beyond these a number is not a robot's, but a unit's.
+MAX_ANGLE = 2 * math.pi
+MAX_ANGULAR_VELOCITY = 50.0
+MAX_LENGTH = 10.0
+MAX_LINEAR_VELOCITY = 10.0
+
+
+def check_limits(file: EmbodimentFile, robot: Urdf, problems: Problems) -> None:
+    """Add a sentence to `problems` for every limit that is missing, unread, unsafe or absurd."""
+    commanded = commanded_joints(file, robot)
+    for name in commanded:
+        if name not in file.safety.joints:
+            problems.add(("safety", "joints"), f"joint '{name}' is commanded but has no limits.")
+    for name, limits in file.safety.joints.items():
+        loc: Loc = ("safety", "joints", name)
+        if name in commanded:
+            _check_joint(limits, robot.joints[name], loc, problems)
+            if limits.velocity <= robot.joints[name].velocity:
+                _check_stop(limits, file.command.rate_hz, loc, problems)
+        elif not has_unusable_joint(file, robot):
+            hint = suggest(name, commanded)
+            problems.add(loc, f"nothing would read it: no channel commands this joint.{hint}")
+    _check_grippers(file, problems)
+    _check_base(file, problems)
+
+
+def _check_joint(limits: JointLimits, joint: UrdfJoint, loc: Loc, problems: Problems) -> None:
+    if limits.lower >= limits.upper:
+        problems.add(
+            (*loc, "lower"), f"{limits.lower:g} is not below the upper limit {limits.upper:g}."
+        )
+        return
+    span = limits.upper - limits.lower
+    for key, value in (("start_jump", limits.start_jump), ("tracking", limits.tracking)):
+        if value >= span:
+            problems.add(
+                (*loc, key),
+                f"{value:g} would never act: the whole range of the joint is {span:g}.",
+            )
+    for key, position in (("lower", limits.lower), ("upper", limits.upper)):
+        if _suspect_position(position, joint, (*loc, key), problems):
+            continue
+        if not joint.lower <= position <= joint.upper:
+            bounds = f"{joint.lower:g} to {joint.upper:g}"
+            problems.add(
+                (*loc, key), f"{position:g} is outside the URDF's limits. Allowed: {bounds}."
+            )
+    if not _suspect_velocity(limits.velocity, joint, (*loc, "velocity"), problems) and (
+        limits.velocity > joint.velocity
+    ):
+        problems.add(
+            (*loc, "velocity"),
+            f"{limits.velocity:g} is above the URDF's limit. Allowed: up to {joint.velocity:g}.",
+        )
+
+
+def _suspect_position(value: float, joint: UrdfJoint, loc: Loc, problems: Problems) -> bool:
+    if joint.type == "revolute" and abs(value) > MAX_ANGLE:
+        radians = math.radians(value)
+        problems.add(
+            loc, f"{value:g} rad is more than a turn. Degrees? {value:g} deg is {radians:.4f} rad."
+        )
+        return True
+    if joint.type == "prismatic" and abs(value) > MAX_LENGTH:
+        problems.add(
+            loc, f"{value:g} m is very far. Millimetres? {value:g} mm is {value / 1000:g} m."
+        )
+        return True
+    return False
+
+
+def _suspect_velocity(value: float, joint: UrdfJoint, loc: Loc, problems: Problems) -> bool:
+    if joint.type == "prismatic":
+        return _suspect_linear(value, loc, problems)
+    return _suspect_angular(value, loc, problems)
+
+
+def _suspect_angular(value: float, loc: Loc, problems: Problems) -> bool:
+    if value <= MAX_ANGULAR_VELOCITY:
+        return False
+    radians = math.radians(value)
+    problems.add(
+        loc, f"{value:g} rad/s is very fast. Degrees? {value:g} deg/s is {radians:.4f} rad/s."
+    )
+    return True
+
+
+def _suspect_linear(value: float, loc: Loc, problems: Problems) -> bool:
+    if value <= MAX_LINEAR_VELOCITY:
+        return False
+    problems.add(
+        loc, f"{value:g} m/s is very fast. Millimetres? {value:g} mm/s is {value / 1000:g} m/s."
+    )
+    return True
+
+
+def stop_time(velocity: float, acceleration: float, rate_hz: float) -> float:
+    """Return the seconds from a fault to rest: one period to see it, then the braking."""
+    return 1.0 / rate_hz + velocity / acceleration
+
+
+def stop_travel(velocity: float, acceleration: float, rate_hz: float) -> float:
+    """Return the farthest way from a fault to rest, in the unit of the velocity times seconds."""
+    return velocity / rate_hz + velocity**2 / (2.0 * acceleration)
+
+
+def _check_stop(limits: JointLimits, rate_hz: float, loc: Loc, problems: Problems) -> None:
+    velocity, acceleration = limits.velocity, limits.acceleration
+    seconds = stop_time(velocity, acceleration, rate_hz)
+    braking = MAX_JOINT_STOP_S - 1.0 / rate_hz
+    if seconds <= MAX_JOINT_STOP_S + 1e-9:
+        return
+    if braking <= 0:
+        problems.add(
+            ("command", "rate_hz"),
+            f"{rate_hz:g} Hz leaves no time to stop a joint within {MAX_JOINT_STOP_S:g} s; "
+            f"it must be above {1.0 / MAX_JOINT_STOP_S:g}.",
+        )
+        return
+    problems.add(
+        (*loc, "acceleration"),
+        f"a stop from {velocity:g} with {acceleration:g} takes {seconds:.3f} s, more than "
+        f"{MAX_JOINT_STOP_S:g} s. Allowed: an acceleration of at least "
+        f"{_rounded_up(velocity / braking)}, or a lower velocity.",
+    )
+
+
+def _rounded_up(value: float) -> str:
+    digits = 2 - math.floor(math.log10(value))
+    return f"{math.ceil(value * 10**digits) / 10**digits:g}"
+
+
+def _check_grippers(file: EmbodimentFile, problems: Problems) -> None:
+    for i, channel in enumerate(file.action):
+        limits = file.safety.joints.get(channel.joint or "")
+        if channel.kind != "gripper" or limits is None:
+            continue
+        for key, value in (("closed", channel.closed), ("open", channel.open)):
+            if value is not None and not limits.lower <= value <= limits.upper:
+                problems.add(
+                    ("action", i, key),
+                    f"{value:g} is outside safety.joints.{channel.joint}. "
+                    f"Allowed: {limits.lower:g} to {limits.upper:g}.",
+                )
+
+
+def _check_base(file: EmbodimentFile, problems: Problems) -> None:
+    base = file.safety.base
+    if base is None:
+        if moves_base(file):
+            problems.add(("safety", "base"), "is missing; waypoint channels need it.")
+        return
+    loc: Loc = ("safety", "base")
+    if not moves_base(file):
+        problems.add(loc, "nothing would read it: the action has no waypoint channels.")
+        return
+    if _suspect_linear(base.linear_velocity, (*loc, "linear_velocity"), problems):
+        return
+    if _suspect_angular(base.angular_velocity, (*loc, "angular_velocity"), problems):
+        return
+    for axis, velocity, acceleration in (
+        ("linear", base.linear_velocity, base.linear_acceleration),
+        ("angular", base.angular_velocity, base.angular_acceleration),
+    ):
+        seconds = stop_time(velocity, acceleration, file.command.rate_hz)
+        if seconds > MAX_BASE_STOP_S + 1e-9:
+            problems.add(
+                (*loc, f"{axis}_acceleration"),
+                f"a stop from {velocity:g} with {acceleration:g} takes {seconds:.3f} s, more than "
+                f"{MAX_BASE_STOP_S:g} s.",
+            )

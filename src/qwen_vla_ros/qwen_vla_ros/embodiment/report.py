@@ -1,0 +1,161 @@
+"""What the owner of a robot wants to see before it moves: the whole file, next to the URDF.
+
+Angles are given in degrees too, since a wrong one is easier to see there.
+"""
+
+from __future__ import annotations
+
+import math
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.embodiment.limits_check import stop_time, stop_travel
+from qwen_vla_ros.embodiment.problems import label
+from qwen_vla_ros.embodiment.schema import BaseLimits, ChannelSpec
+
+# The cap for a joint that a policy drives, unless its owner says why it should be faster.
+USUAL_VELOCITY = 1.0
+
+
+def report(embodiment: Embodiment, prompt: str) -> RenderableType:
+    """Return the tables that `qwen-vla check` prints; `prompt` is an example of the prompt."""
+    base = embodiment.file.safety.base
+    envelope = _joints(embodiment) if base is None else _base(base, embodiment)
+    parts: list[RenderableType] = [_head(embodiment), Text(f"\n{prompt}", style="italic")]
+    parts += [_cameras(embodiment), _state(embodiment), envelope, _outputs(embodiment)]
+    return Group(*parts, _foot(embodiment))
+
+
+def _head(embodiment: Embodiment) -> RenderableType:
+    file = embodiment.file
+    head = Table.grid(padding=(0, 2))
+    head.add_row("robot", Text(f"{file.name}: {file.description}", style="bold"))
+    head.add_row("file", Text(label(embodiment.path)))
+    head.add_row("urdf", Text(f"{file.urdf} (root link {embodiment.robot.root})"))
+    head.add_row("hash", Text(embodiment.hash))
+    return head
+
+
+def _foot(embodiment: Embodiment) -> RenderableType:
+    safety = embodiment.file.safety
+    heartbeat = (
+        "the stop input need not be alive"
+        if safety.stop_heartbeat_s is None
+        else f"a stop input silent for {safety.stop_heartbeat_s:g} s stops the robot"
+    )
+    return Text(
+        f"\nA chunk is played for at most {safety.max_observation_age_s:g} s after its "
+        f"observation; {heartbeat}.\nThis stop keeps the power on. It is not an emergency stop."
+    )
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(
+        title=Text(title),
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        header_style="",
+    )
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def _cameras(embodiment: Embodiment) -> Table:
+    table = _table("cameras", "name", "view", "topic", "size", "model sees", "rate", "oldest")
+    for camera in embodiment.file.cameras:
+        table.add_row(
+            camera.name,
+            camera.view,
+            camera.topic,
+            f"{camera.width_px} x {camera.height_px}",
+            f"{camera.input_width_px} x {camera.input_height_px}",
+            f"{camera.rate_hz:g} Hz",
+            f"{camera.max_age_s:g} s",
+        )
+    return table
+
+
+def _state(embodiment: Embodiment) -> Table:
+    table = _table("state", "topic", "type", "joints", "rate", "oldest")
+    for source in embodiment.file.state:
+        joints = str(len(source.joints)) if source.joints else "-"
+        rate, oldest = f"{source.rate_hz:g} Hz", f"{source.max_age_s:g} s"
+        table.add_row(source.topic, source.type, joints, rate, oldest)
+    return table
+
+
+def _joints(embodiment: Embodiment) -> Table:
+    rate_hz = embodiment.file.command.rate_hz
+    title = (
+        "action and its envelope: a stop is from top speed to rest, its travel the farthest way"
+    )
+    position = ("joint", "unit", "position", "degrees", "URDF")
+    speed = ("speed", "deg/s", "URDF", "accel.", "stop", "travel")
+    table = _table(title, "channel", *position, *speed)
+    for channel in embodiment.file.action:
+        joint = embodiment.robot.joints[channel.joint or ""]
+        limits = embodiment.file.safety.joints[joint.name]
+        velocity, acceleration = limits.velocity, limits.acceleration
+        turns = joint.type != "prismatic"
+        degrees = f"{math.degrees(limits.lower):.0f} to {math.degrees(limits.upper):.0f}"
+        table.add_row(
+            _channel(channel),
+            joint.name,
+            "rad" if turns else "m",
+            f"{limits.lower:g} to {limits.upper:g}",
+            degrees if turns else "-",
+            "endless" if math.isinf(joint.lower) else f"{joint.lower:.4g} to {joint.upper:.4g}",
+            Text(f"{velocity:g}", style="yellow" if velocity > USUAL_VELOCITY else ""),
+            f"{math.degrees(velocity):.0f}" if turns else "-",
+            f"{joint.velocity:.4g}",
+            f"{acceleration:g}",
+            f"{1000 * stop_time(velocity, acceleration, rate_hz):.0f} ms",
+            f"{stop_travel(velocity, acceleration, rate_hz):.3f}",
+        )
+    return table
+
+
+def _base(base: BaseLimits, embodiment: Embodiment) -> Table:
+    rate_hz = embodiment.file.command.rate_hz
+    channels = ", ".join(f"{c.name} [{c.unit}]" for c in embodiment.file.action)
+    table = _table(
+        f"waypoints ({channels}) and envelope", "", "speed", "acceleration", "stop", "travel"
+    )
+    rows = (
+        ("linear", base.linear_velocity, base.linear_acceleration, "m", 1.0, "m"),
+        ("angular", base.angular_velocity, base.angular_acceleration, "rad", 180 / math.pi, "deg"),
+    )
+    for name, velocity, acceleration, unit, factor, travel_unit in rows:
+        travel = factor * stop_travel(velocity, acceleration, rate_hz)
+        table.add_row(
+            name,
+            f"{velocity:g} {unit}/s",
+            f"{acceleration:g} {unit}/s^2",
+            f"{1000 * stop_time(velocity, acceleration, rate_hz):.0f} ms",
+            f"{travel:.3g} {travel_unit}",
+        )
+    return table
+
+
+def _outputs(embodiment: Embodiment) -> Table:
+    title = f"outputs at {embodiment.file.command.rate_hz:g} Hz"
+    table = _table(title, "topic", "backend", "joints or frame")
+    for output in embodiment.file.command.outputs:
+        table.add_row(output.topic, output.backend, ", ".join(output.joints) or output.frame_id)
+    return table
+
+
+def _channel(channel: ChannelSpec) -> str:
+    """Return the channel with what maps it to its joint, where that is not one to one."""
+    if channel.kind == "gripper":
+        return f"{channel.name} 0..1"
+    scale = f" * {channel.scale:g}" if channel.scale is not None else ""
+    offset = f" {channel.offset:+g}" if channel.offset is not None else ""
+    return f"{channel.name}{scale}{offset}"

@@ -1,0 +1,24 @@
+"""Which row of a chunk belongs to which time."""
+
+from __future__ import annotations
+
+from qwen_vla_ros.types import ActionChunk
+
+NS_PER_S = 1_000_000_000
+
+
+def end_ns(chunk: ActionChunk, max_age_s: float) -> int:
+    """Return the ROS time from which a chunk says nothing any more.
+
+    Every row holds for `dt`; and nothing is played beyond `max_age_s` (s) after the observation
+    that the chunk answers, however long the chunk is.
+    """
+    return chunk.stamp_ns + round(min(len(chunk.actions) * chunk.dt, max_age_s) * NS_PER_S)
+
+
+def row_at(chunk: ActionChunk, now_ns: int) -> float:
+    """Return the row, with its fraction, that is meant for a ROS time.
+
+    A time before the first row (a sender's clock slightly ahead of ours) gives the first row.
+    """
+    return max(0.0, (now_ns - chunk.stamp_ns) / (chunk.dt * NS_PER_S))

@@ -1,0 +1,180 @@
+"""What every gate watches, whatever it drives: clocks, its pace, the stop input, the policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from qwen_vla_ros.safety.latch import Cause, Latch, Level
+from qwen_vla_ros.safety.watchdog import NS_PER_S, ClockGuard, Freshness, Lasting
+
+EARLIEST = 0.2
+LATE = 1.5
+TOO_LATE = 5.0
+"""In gate periods: a tick sooner is none; from here on it is late, and from here on a fault."""
+SAY_STOP_NS = NS_PER_S
+"""After a stop, rest is commanded for this long (W5). Then the controller holds by itself, and
+whoever moves the robot otherwise meanwhile is not fought."""
+STOPPING_NS = 3 * NS_PER_S // 10
+"""How long a robot may still be seen moving after its command has come to rest (G6, W12)."""
+SILENCE_PATIENCE_S = 10.0
+"""A policy that is silent for so long is gone, and nobody expects it to move the robot again."""
+STOP_INPUT = Cause("stop_input", "the stop input is asserted")
+LIMITED = Cause("limited", "the policy asks for more than the envelope allows")
+POLICY_SILENT = Cause(
+    "policy_silent", "the last chunk is over and the policy sent no other", SILENCE_PATIENCE_S
+)
+
+
+@dataclass
+class Counters:
+    """What a gate has done since it was configured; the names are those of SafetyState."""
+
+    ticks: int = 0
+    ticks_limited: int = 0
+    ticks_late: int = 0
+    violations: int = 0
+
+
+@dataclass
+class Tick:
+    """One tick of a gate, and what was found in it so far.
+
+    Attributes:
+        elapsed_s: Seconds since the last tick.
+        clock_jumped: ROS time jumped: what was stamped before means nothing now.
+        stops: Reasons to stop, the most telling first.
+        holds: Reasons to hold, the most telling first.
+    """
+
+    elapsed_s: float
+    clock_jumped: bool = False
+    stops: list[Cause] = field(default_factory=list)
+    holds: list[Cause] = field(default_factory=list)
+
+    def stop(self, *causes: Cause | None) -> None:
+        """Add reasons to stop; None is no reason."""
+        self.stops += [cause for cause in causes if cause is not None]
+
+    def hold(self, *causes: Cause | None) -> None:
+        """Add reasons to hold; None is no reason."""
+        self.holds += [cause for cause in causes if cause is not None]
+
+
+class Interlock:
+    """The part of a gate that arm and base share; its latch decides whether anything moves."""
+
+    def __init__(
+        self, period_s: float, max_chunk_age_s: float, stop_heartbeat_s: float | None
+    ) -> None:
+        """Watch with these times, all in seconds.
+
+        Args:
+            period_s: Nominal time between two ticks.
+            max_chunk_age_s: How long a chunk may be played after it arrived.
+            stop_heartbeat_s: How old the stop input may grow; None when it need not be alive.
+        """
+        self.latch = Latch()
+        self.counters = Counters()
+        self._period_s = period_s
+        self._clock = ClockGuard()
+        self._last_tick_ns: int | None = None
+        self._chunk = Freshness(max_chunk_age_s)
+        self._heartbeat = None if stop_heartbeat_s is None else Freshness(stop_heartbeat_s)
+        self._is_stop_asserted = False
+        self._still_moving = Lasting(STOPPING_NS)
+        self._said_stop = Lasting(SAY_STOP_NS)
+
+    def on_chunk(self, steady_ns: int) -> None:
+        """Note that a chunk was accepted."""
+        self._chunk.renew(steady_ns)
+
+    def on_stop_input(self, *, is_asserted: bool, steady_ns: int) -> None:
+        """Take in the stop input; what bounces is latched at its first edge."""
+        self._is_stop_asserted = is_asserted
+        if self._heartbeat is not None:
+            self._heartbeat.renew(steady_ns)
+        if is_asserted:
+            self.latch.trip(STOP_INPUT)
+
+    def has_policy(self, steady_ns: int) -> bool:
+        """Whether a chunk came lately by our own clock, whatever its stamps say (W1)."""
+        return not self._chunk.is_stale(steady_ns)
+
+    def begin(self, now_ns: int, steady_ns: int) -> Tick | None:
+        """Begin a tick; returns None when the last one was only just before."""
+        elapsed_s = self._elapsed_s(steady_ns)
+        if elapsed_s < EARLIEST * self._period_s:
+            return None
+        self._last_tick_ns = steady_ns
+        jump_s = self._clock.step(now_ns, steady_ns)
+        tick = Tick(elapsed_s, clock_jumped=jump_s != 0)
+        if self._is_stop_asserted:
+            tick.stop(STOP_INPUT)
+        elif self._heartbeat is not None and self._heartbeat.is_stale(steady_ns):
+            tick.stop(Cause("stop_input_lost", "the stop input is silent"))
+        if tick.clock_jumped:
+            tick.stop(Cause("clock_jump", f"ROS time jumped by {jump_s:+.3f} s"))
+        if self._clock.is_paused(steady_ns):
+            tick.hold(Cause("clock_paused", "ROS time stands still"))
+        if elapsed_s > LATE * self._period_s:
+            self.counters.ticks_late += 1
+        if elapsed_s > TOO_LATE * self._period_s:
+            tick.stop(Cause("gate_late", f"the gate was late by {elapsed_s:.3f} s"))
+        return tick
+
+    def watch_rest(self, *, is_commanded: bool, is_still: bool, steady_ns: int) -> Cause | None:
+        """Return a reason to stop when the robot moves on although its command rests.
+
+        Args:
+            is_commanded: Whether the last command moves the robot.
+            is_still: Whether the measured speed is near zero.
+            steady_ns: Steady clock.
+        """
+        is_wrong = not is_commanded and not is_still and self.latch.level >= Level.HOLD
+        if not self._still_moving.stands(steady_ns, is_so=is_wrong):
+            return None
+        return Cause("still_moving", "the robot moves although it is held: use its emergency stop")
+
+    def is_quiet(self, *, is_commanded: bool, steady_ns: int) -> bool:
+        """Whether a stop has been said for long enough that nothing more is sent.
+
+        Args:
+            is_commanded: Whether the last command moves the robot.
+            steady_ns: Steady clock.
+        """
+        is_stopped = not self.latch.is_armed and not is_commanded
+        return self._said_stop.stands(steady_ns, is_so=is_stopped)
+
+    def judge(self, tick: Tick, steady_ns: int) -> bool:
+        """Let the latch decide; returns whether a wanted motion may be made in this tick."""
+        self.latch.update(steady_ns, tick.stops, tick.holds)
+        return self.latch.level < Level.HOLD
+
+    def trusts(self, violations: int) -> bool:
+        """Whether a command may be used, of which `violations` values lie outside the envelope."""
+        if violations:
+            # The filter promises that there are none; a broken promise ends all trust in it.
+            self.counters.violations += violations
+            self.latch.trip(Cause("internal", "a filtered command left the envelope"))
+        return not violations
+
+    def finish(self, steady_ns: int, *, is_limited: bool, is_commanded: bool) -> bool:
+        """End a tick; returns whether its command goes out.
+
+        Args:
+            steady_ns: Steady clock.
+            is_limited: Whether the command is not what was wanted.
+            is_commanded: Whether the command moves the robot.
+        """
+        if self.is_quiet(is_commanded=is_commanded, steady_ns=steady_ns):
+            return False
+        self.counters.ticks += 1
+        if is_limited:
+            self.counters.ticks_limited += 1
+            self.latch.note_limited(steady_ns, LIMITED)
+        return True
+
+    def _elapsed_s(self, steady_ns: int) -> float:
+        if self._last_tick_ns is None:
+            return self._period_s
+        return (steady_ns - self._last_tick_ns) / NS_PER_S

@@ -1,0 +1,159 @@
+"""The ALOHA cell: two ViperX arms at a table with coloured cubes, one to be handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import mujoco
+import numpy as np
+
+from qwen_vla_ros.sim.aloha_model import CUBE_EDGE_M, CUBES, compile_aloha_cell
+from qwen_vla_ros.sim.offscreen import OffscreenRenderer
+from qwen_vla_ros.sim.target import named_object
+from qwen_vla_ros.sim.transfer_judge import TransferJudge
+from qwen_vla_ros.sim.world import Snapshot, Verdict
+from qwen_vla_ros.types import FloatArray, ImageArray
+
+SIDES = ("left", "right")
+ARM_JOINTS = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate")
+START_POSE = (0.0, -0.96, 1.16, 0.0, -0.3, 0.0, 0.024)
+"""Six joints in rad and the finger in m, both arms alike; gym-aloha's."""
+
+AREA_M = ((0.0, 0.20), (0.36, 0.68))
+"""Where cubes may lie: x and y ranges in the world frame, in reach of the right arm."""
+
+APART_M = 0.13
+"""Distance between cubes: an open gripper around one does not touch another."""
+
+MAX_YAW = 0.25
+SETTLE_S = 0.3
+
+
+class AlohaCell:
+    """Two arms, three cubes. The world frame is the URDF's `world` link."""
+
+    cameras = ("cam_high", "cam_left_wrist", "cam_right_wrist")
+    overview = "overview"
+
+    def __init__(self, period_s: float = 0.01) -> None:
+        """Build the cell.
+
+        Args:
+            period_s: Time per `step`; the rate of a real controller manager is about 100 Hz.
+        """
+        self.model = compile_aloha_cell()
+        self.period_s = period_s
+        self.time_s = 0.0
+        self.joints = tuple(
+            f"{side}_{joint}"
+            for side in SIDES
+            for joint in (*ARM_JOINTS, "finger", "finger_opposite")
+        )
+        self._data = mujoco.MjData(self.model)
+        self._substeps = max(1, round(period_s / self.model.opt.timestep))
+        joints = [self.model.joint(_model_name(name)) for name in self.joints]
+        self._positions = np.array([joint.qposadr[0] for joint in joints])
+        self._velocities = np.array([joint.dofadr[0] for joint in joints])
+        actuated = {int(self.model.actuator(i).trnid[0]): i for i in range(self.model.nu)}
+        self._actuators = {
+            name: actuated[joint.id] for name, joint in zip(self.joints, joints, strict=True)
+        }
+        self._judge = TransferJudge(self.model, tuple(CUBES))
+        self._renderer: OffscreenRenderer | None = None
+        self._favourite = ""
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        """Put the arms at their start pose and the cubes where this seed has them."""
+        rng = np.random.default_rng(seed)
+        data = self._data
+        mujoco.mj_resetData(self.model, data)
+        start = np.tile((*START_POSE, -START_POSE[-1]), len(SIDES))
+        data.qpos[self._positions] = start
+        data.ctrl[[self._actuators[name] for name in self.joints]] = start
+        for name, pose in zip(CUBES, _scatter(rng, len(CUBES)), strict=True):
+            data.joint(name).qpos[:] = pose
+        self._favourite = str(rng.choice(list(CUBES)))
+        mujoco.mj_step(self.model, data, nstep=round(SETTLE_S / self.model.opt.timestep))
+        self.time_s = 0.0
+        self._judge.reset()
+
+    def step(self) -> None:
+        """Advance by one period."""
+        mujoco.mj_step(self.model, self._data, nstep=self._substeps)
+        self.time_s += self.period_s
+        self._judge.watch(self._data, self.period_s)
+
+    def positions(self) -> FloatArray:
+        """Return the measured position of every joint (rad; fingers in m)."""
+        return np.array(self._data.qpos[self._positions])
+
+    def velocities(self) -> FloatArray:
+        """Return the measured velocity of every joint (rad/s; fingers in m/s)."""
+        return np.array(self._data.qvel[self._velocities])
+
+    def set_targets(self, joints: Sequence[str], positions: FloatArray) -> None:
+        """Give servos new set-points (rad; fingers in m).
+
+        A mimic finger follows its twin and need not be named. A servo register cannot hold a
+        value that is not finite: such a joint keeps the set-point that it has.
+        """
+        for name, position in zip(joints, positions, strict=True):
+            if not np.isfinite(position):
+                continue
+            self._data.ctrl[self._actuators[name]] = position
+            if name.endswith("_finger"):
+                self._data.ctrl[self._actuators[f"{name}_opposite"]] = -position
+
+    def objects(self) -> Mapping[str, FloatArray]:
+        """Return the pose of every cube."""
+        return {name: np.array(self._data.joint(name).qpos) for name in CUBES}
+
+    def object_color(self, name: str) -> tuple[float, float, float, float]:
+        """Return the colour of a cube."""
+        return CUBES[name]
+
+    def object_size(self, name: str) -> tuple[float, float, float]:  # noqa: ARG002
+        """Return the edges of a cube in metres."""
+        return (CUBE_EDGE_M, CUBE_EDGE_M, CUBE_EDGE_M)
+
+    def snapshot(self) -> Snapshot:
+        """Copy what a camera needs."""
+        data = self._data
+        return Snapshot(data.qpos.copy(), data.mocap_pos.copy(), data.mocap_quat.copy())
+
+    def render(self, camera: str, width: int, height: int) -> ImageArray:
+        """Draw now, in the calling thread."""
+        if self._renderer is None:
+            self._renderer = OffscreenRenderer(self.model)
+        return self._renderer.render(self.snapshot(), camera, width, height)
+
+    def suggest_instruction(self) -> str:
+        """Return an instruction about the cube that the seed chose."""
+        return f"transfer the {self._favourite.replace('_', ' ')} to the left gripper"
+
+    def judge(self, instruction: str) -> Verdict:
+        """Say whether the cube that the instruction names is in the left gripper alone."""
+        return self._judge.verdict(named_object(instruction, CUBES))
+
+
+def _scatter(rng: np.random.Generator, count: int) -> list[FloatArray]:
+    """Draw poses on the table, each `APART_M` from the others."""
+    (x_low, x_high), (y_low, y_high) = AREA_M
+    while True:
+        places = rng.uniform((x_low, y_low), (x_high, y_high), (count, 2))
+        if min(np.linalg.norm(a - b) for a, b in combinations(places, 2)) >= APART_M:
+            break
+    poses = []
+    for place in places:
+        half = rng.uniform(-MAX_YAW, MAX_YAW) / 2
+        poses.append(np.array([*place, CUBE_EDGE_M / 2, np.cos(half), 0, 0, np.sin(half)]))
+    return poses
+
+
+def _model_name(joint: str) -> str:
+    """Return gym-aloha's name of a joint of ours."""
+    side, _, name = joint.partition("_")
+    fingers = {"finger": "left_finger", "finger_opposite": "right_finger"}
+    return f"vx300s_{side}/{fingers.get(name, name)}"

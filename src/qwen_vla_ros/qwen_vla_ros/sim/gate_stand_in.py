@@ -1,0 +1,156 @@
+"""What a gate does when all is well: plays chunks through its filter to the controllers.
+
+The filters and players are the true ones; the watchdogs, which know real clocks and real wires,
+are left out.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.execution.chunk_player import ChunkPlayer
+from qwen_vla_ros.execution.pose_history import PoseHistory
+from qwen_vla_ros.execution.waypoint_follower import WaypointFollower
+from qwen_vla_ros.safety.brake_filter import BrakeFilter, stopping_points
+from qwen_vla_ros.safety.envelope import BaseEnvelope, JointEnvelope
+from qwen_vla_ros.safety.twist_filter import TwistFilter
+from qwen_vla_ros.sim.forward_command_controller import ForwardCommandController
+from qwen_vla_ros.sim.robot import SimulatedArms, SimulatedBase
+from qwen_vla_ros.sim.trajectory import NS_PER_S, JointTrajectory, TrajectoryPoint
+from qwen_vla_ros.types import ActionChunk, FloatArray
+
+ODOMETRY_DEPTH = 200
+
+
+class GateStandIn(Protocol):
+    """Takes chunks, gives commands, counts."""
+
+    commands: int
+    commands_limited: int
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether the newest chunk asked for rest."""
+        ...
+
+    def accept(self, chunk: ActionChunk) -> None:
+        """Play this chunk from now on."""
+        ...
+
+    def tick(self, now_ns: int, *, is_held: bool) -> None:
+        """Send the next command; brake while held."""
+        ...
+
+
+class ArmGateStandIn:
+    """Joint positions through the brake-feasible filter."""
+
+    def __init__(self, embodiment: Embodiment, robot: SimulatedArms) -> None:
+        self._embodiment = embodiment
+        self._robot = robot
+        self._envelope = JointEnvelope.from_embodiment(embodiment)
+        self._filter = BrakeFilter(self._envelope)
+        self._player = ChunkPlayer(embodiment.file.safety.max_observation_age_s)
+        self._period_s = 1.0 / embodiment.file.command.rate_hz
+        self._position = robot.measured(embodiment.joints)
+        self._velocity: FloatArray = np.zeros_like(self._position)
+        self._wanted: FloatArray | None = None
+        self.commands = 0
+        self.commands_limited = 0
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether the newest chunk asked for rest."""
+        return self._player.is_resting
+
+    def accept(self, chunk: ActionChunk) -> None:
+        """Play this chunk from now on."""
+        self._player.accept(chunk)
+
+    def tick(self, now_ns: int, *, is_held: bool) -> None:
+        """Send the next command; brake while held."""
+        values = self._player.at(now_ns + round(self._period_s * NS_PER_S))
+        before, self._wanted = self._wanted, None
+        if values is None or is_held:
+            step = self._filter.brake(self._position, self._velocity, self._period_s)
+        else:
+            self._wanted = self._embodiment.joints_from_channels(values)
+            moving = self._wanted - (self._wanted if before is None else before)
+            step = self._filter.step(
+                self._position,
+                self._velocity,
+                self._wanted,
+                moving / self._period_s,
+                self._period_s,
+            )
+        self._position, self._velocity = step.position, step.velocity
+        self.commands += 1
+        self.commands_limited += bool(step.limited.any())
+        self._send(now_ns)
+
+    def _send(self, now_ns: int) -> None:
+        points = stopping_points(
+            self._position, self._velocity, self._envelope.acceleration, self._period_s
+        )
+        for controller in self._robot.controllers.values():
+            columns = self._envelope.indices(controller.joints)
+            if isinstance(controller, ForwardCommandController):
+                controller.accept(self._position[columns].tolist())
+                continue
+            trajectory = JointTrajectory(
+                start_ns=0,
+                joints=controller.joints,
+                points=tuple(
+                    TrajectoryPoint(
+                        time_from_start_ns=round(seconds * NS_PER_S),
+                        positions=tuple(position[columns]),
+                        velocities=tuple(velocity[columns]),
+                    )
+                    for seconds, position, velocity in points
+                ),
+            )
+            reason = controller.accept(trajectory, now_ns)
+            if reason:
+                raise ValueError(reason)
+
+
+class BaseGateStandIn:
+    """Waypoints through the twist filter."""
+
+    def __init__(self, embodiment: Embodiment, robot: SimulatedBase) -> None:
+        self._robot = robot
+        self._filter = TwistFilter(BaseEnvelope.from_embodiment(embodiment))
+        self._follower = WaypointFollower(embodiment.file.safety.max_observation_age_s)
+        self._history = PoseHistory(ODOMETRY_DEPTH)
+        self._period_s = 1.0 / embodiment.file.command.rate_hz
+        self._twist: FloatArray = np.zeros(2)
+        self.commands = 0
+        self.commands_limited = 0
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether the newest chunk led nowhere."""
+        return self._follower.is_resting
+
+    def accept(self, chunk: ActionChunk) -> None:
+        """Follow this chunk from where its observation was made."""
+        start = self._history.at(chunk.stamp_ns)
+        if start is not None:
+            self._follower.accept(chunk, start)
+
+    def tick(self, now_ns: int, *, is_held: bool) -> None:
+        """Send the next twist; brake while held."""
+        pose = self._robot.controller.odometry.pose
+        self._history.add(now_ns, pose)
+        wanted = self._follower.at(now_ns, pose)
+        if wanted is None or is_held:
+            step = self._filter.brake(self._twist, self._period_s)
+        else:
+            step = self._filter.step(self._twist, wanted, self._period_s)
+        self._twist = step.twist
+        self.commands += 1
+        self.commands_limited += step.is_limited
+        self._robot.controller.accept(now_ns, step.twist[0], step.twist[1], now_ns)

@@ -1,0 +1,138 @@
+"""A simulated robot, whole: a world, and the controllers that its embodiment file commands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.embodiment.schema import OutputSpec
+from qwen_vla_ros.errors import QwenVlaError, suggest
+from qwen_vla_ros.sim.aloha_cell import AlohaCell
+from qwen_vla_ros.sim.diff_drive_controller import DiffDriveController
+from qwen_vla_ros.sim.forward_command_controller import ForwardCommandController
+from qwen_vla_ros.sim.joint_trajectory_controller import JointTrajectoryController
+from qwen_vla_ros.sim.room import Room
+from qwen_vla_ros.sim.world import JointWorld, WheeledWorld
+from qwen_vla_ros.types import FloatArray
+
+JOINT_AT_REST = 0.01
+"""rad/s, and m/s of a finger."""
+
+BASE_AT_REST = 0.01
+"""m/s and rad/s."""
+
+JointController = JointTrajectoryController | ForwardCommandController
+
+
+class SimulatedArms:
+    """Joints under one controller per output topic."""
+
+    def __init__(self, embodiment: Embodiment, world: JointWorld) -> None:
+        self.world = world
+        self.controllers: dict[str, JointController] = {}
+        for output in embodiment.file.command.outputs:
+            self.controllers[output.topic] = self._make_controller(output)
+
+    def reset(self, seed: int) -> None:
+        """Put world and controllers back to their start; the robot is at rest."""
+        self.world.reset(seed)
+        for controller in self.controllers.values():
+            controller.reset()
+
+    def step(self, now_ns: int) -> None:
+        """Advance by one period of the world; the controllers' clock reads `now_ns`."""
+        positions = dict(zip(self.world.joints, self.world.positions(), strict=True))
+        velocities = dict(zip(self.world.joints, self.world.velocities(), strict=True))
+        for controller in self.controllers.values():
+            targets = controller.update(
+                now_ns,
+                np.array([positions[joint] for joint in controller.joints]),
+                np.array([velocities[joint] for joint in controller.joints]),
+            )
+            self.world.set_targets(controller.joints, targets)
+        self.world.step()
+
+    def measured(self, joints: Sequence[str]) -> FloatArray:
+        """Return the measured position of some joints (rad or m), in their order."""
+        positions = dict(zip(self.world.joints, self.world.positions(), strict=True))
+        return np.array([positions[joint] for joint in joints])
+
+    def is_at_rest(self) -> bool:
+        """Say whether every joint stands still."""
+        return bool(np.all(np.abs(self.world.velocities()) < JOINT_AT_REST))
+
+    def _make_controller(self, output: OutputSpec) -> JointController:
+        for joint in output.joints:
+            if joint not in self.world.joints:
+                known = suggest(joint, self.world.joints)
+                raise QwenVlaError(f"the simulated robot has no joint '{joint}'.{known}")
+        if output.backend == "joint_trajectory":
+            return JointTrajectoryController(output.joints, update_period_s=self.world.period_s)
+        if output.backend == "forward_position":
+            return ForwardCommandController(output.joints)
+        raise _no_controller(output)
+
+
+class SimulatedBase:
+    """Two wheels under one controller."""
+
+    def __init__(self, embodiment: Embodiment, world: WheeledWorld) -> None:
+        self.world = world
+        for output in embodiment.file.command.outputs:
+            if output.backend not in ("twist", "twist_stamped"):
+                raise _no_controller(output)
+        self.controller = DiffDriveController(
+            wheel_separation_m=world.wheel_separation_m, wheel_radius_m=world.wheel_radius_m
+        )
+
+    def reset(self, seed: int) -> None:
+        """Put world and controller back to their start; the odometry begins anew."""
+        self.world.reset(seed)
+        self.controller.reset(*self.world.wheel_positions())
+
+    def step(self, now_ns: int) -> None:
+        """Advance by one period of the world; the controller's clock reads `now_ns`."""
+        left, right = self.world.wheel_positions()
+        speeds = self.controller.update(now_ns, left, right, self.world.period_s)
+        self.world.set_wheel_velocities(*speeds)
+        self.world.step()
+
+    def is_at_rest(self) -> bool:
+        """Say whether the odometry says that the base stands still."""
+        return max(abs(speed) for speed in self.controller.odometry.twist) < BASE_AT_REST
+
+
+SimulatedRobot = SimulatedArms | SimulatedBase
+
+
+def make_robot(embodiment: Embodiment, seed: int = 0) -> SimulatedRobot:
+    """Build the robot that an embodiment file describes, at the start of a scene.
+
+    Raises:
+        QwenVlaError: The file names no world, or asks for a camera, a joint or a controller that
+            the world lacks.
+    """
+    simulation = embodiment.file.simulation
+    if simulation is None:
+        raise QwenVlaError(
+            f"{embodiment.name} cannot be simulated: its file has no 'simulation' section."
+        )
+    robot: SimulatedRobot
+    if simulation.world == "aloha_cell":
+        robot = SimulatedArms(embodiment, AlohaCell())
+    else:
+        robot = SimulatedBase(embodiment, Room())
+    for camera in embodiment.file.cameras:
+        if camera.name not in robot.world.cameras:
+            known = suggest(camera.name, robot.world.cameras)
+            raise QwenVlaError(f"{simulation.world} has no camera '{camera.name}'.{known}")
+    robot.reset(seed)
+    return robot
+
+
+def _no_controller(output: OutputSpec) -> QwenVlaError:
+    return QwenVlaError(
+        f"the simulated robot has no controller for backend '{output.backend}' ({output.topic})."
+    )

@@ -1,0 +1,166 @@
+"""A policy and a simulated robot in one loop, without ROS: stepped as fast as it goes.
+
+The timing is that of the real thing: cameras at their rate, answers that come late, commands at
+the gate's rate, through the gate's filter. What it leaves out is the wire and the watchdogs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.execution.replan import ReplanSchedule
+from qwen_vla_ros.prompt.build import build_prompt
+from qwen_vla_ros.sim.gate_stand_in import ArmGateStandIn, BaseGateStandIn, GateStandIn
+from qwen_vla_ros.sim.robot import SimulatedArms, SimulatedRobot
+from qwen_vla_ros.types import ActionChunk, Observation, Policy
+
+NS_PER_S = 1_000_000_000
+LATENCY_S = (0.06, 0.10)
+BEGIN_NS = NS_PER_S
+SETTLE_S = 1.0
+"""From the policy's last word to the judge's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How one episode went.
+
+    Attributes:
+        seed: Of the scene.
+        instruction: What was asked.
+        success: The judge's last word.
+        progress: The judge's, 0 to 1.
+        duration_s: Simulated time until the robot had come to rest, or the limit.
+        chunks: How many the policy made.
+        commands: How many the gate sent.
+        commands_limited: How many of these the filter had to change.
+    """
+
+    seed: int
+    instruction: str
+    success: bool
+    progress: float
+    duration_s: float
+    chunks: int
+    commands: int
+    commands_limited: int
+
+
+def run_episode(
+    embodiment: Embodiment,
+    robot: SimulatedRobot,
+    policy: Policy,
+    seed: int,
+    time_limit_s: float,
+    is_held: Callable[[float], bool] = lambda _: False,
+) -> Outcome:
+    """Run one episode from a fresh scene.
+
+    Args:
+        embodiment: The robot's file.
+        robot: Built from it.
+        policy: Who decides.
+        seed: Of the scene, and of the latencies.
+        time_limit_s: Simulated time after which the episode ends.
+        is_held: Whether the gate holds the robot at a time (s); called once per command.
+    """
+    robot.reset(seed)
+    policy.reset()
+    episode = _Episode(embodiment, robot, policy, seed)
+    end_ns = BEGIN_NS + round(time_limit_s * NS_PER_S)
+    while episode.now_ns < end_ns and not episode.is_over:
+        episode.step(is_held)
+    verdict = robot.world.judge(episode.prompt.instruction)
+    return Outcome(
+        seed=seed,
+        instruction=episode.prompt.instruction,
+        success=verdict.success,
+        progress=verdict.progress,
+        duration_s=(episode.now_ns - BEGIN_NS) / NS_PER_S,
+        chunks=episode.chunks,
+        commands=episode.gate.commands,
+        commands_limited=episode.gate.commands_limited,
+    )
+
+
+class _Episode:
+    """The state of one run."""
+
+    def __init__(
+        self, embodiment: Embodiment, robot: SimulatedRobot, policy: Policy, seed: int
+    ) -> None:
+        self._embodiment = embodiment
+        self._robot = robot
+        self._policy = policy
+        self._rng = np.random.default_rng(seed)
+        self._period_ns = round(robot.world.period_s * NS_PER_S)
+        self._camera_ns = round(NS_PER_S / embodiment.file.cameras[0].rate_hz)
+        self._command_ns = round(NS_PER_S / embodiment.file.command.rate_hz)
+        self._schedule = ReplanSchedule(
+            embodiment.dt, embodiment.file.prompt.execution_horizon
+        )
+        self._pending: deque[tuple[int, ActionChunk]] = deque()
+        self._rested_ns: int | None = None
+        self.prompt = build_prompt(embodiment, robot.world.suggest_instruction())
+        self.gate: GateStandIn = (
+            ArmGateStandIn(embodiment, robot)
+            if isinstance(robot, SimulatedArms)
+            else BaseGateStandIn(embodiment, robot)
+        )
+        self.now_ns = BEGIN_NS
+        self.chunks = 0
+        self._observation = self._observe()
+        self._next_image_ns = self._next_command_ns = BEGIN_NS
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the policy rested a while ago."""
+        return (
+            self._rested_ns is not None
+            and self.now_ns - self._rested_ns > SETTLE_S * NS_PER_S
+        )
+
+    def step(self, is_held: Callable[[float], bool]) -> None:
+        """Advance by one period of the world."""
+        now_ns = self.now_ns
+        if now_ns >= self._next_image_ns:
+            self._next_image_ns += self._camera_ns
+            self._observation = self._observe()
+        if not self._pending and self._rested_ns is None and self._schedule.is_due(now_ns):
+            self._ask()
+        if self._pending and self._pending[0][0] <= now_ns:
+            self._take(self._pending.popleft()[1])
+        if now_ns >= self._next_command_ns:
+            self._next_command_ns += self._command_ns
+            held = is_held((now_ns - BEGIN_NS) / NS_PER_S)
+            self.gate.tick(now_ns, is_held=held)
+        self._robot.step(now_ns)
+        self.now_ns += self._period_ns
+
+    def _ask(self) -> None:
+        chunk = self._policy.infer(self._observation, self.prompt)
+        self.chunks += 1
+        latency_ns = round(self._rng.uniform(*LATENCY_S) * NS_PER_S)
+        self._pending.append((self.now_ns + latency_ns, chunk))
+
+    def _take(self, chunk: ActionChunk) -> None:
+        self._schedule.on_chunk(chunk.stamp_ns, self.now_ns)
+        self.gate.accept(chunk)
+        if self.gate.is_resting:
+            self._rested_ns = self.now_ns
+
+    def _observe(self) -> Observation:
+        robot = self._robot
+        if isinstance(robot, SimulatedArms):
+            joints = robot.measured(self._embodiment.joints)
+            state = self._embodiment.channels_from_joints(joints)
+        else:
+            state = robot.controller.odometry.pose
+        return Observation(
+            stamp_ns=self.now_ns, images={}, state=state, scene=robot.world.objects()
+        )

@@ -1,0 +1,155 @@
+"""The room: a differential-drive base that is asked to drive to one of several things."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import mujoco
+import numpy as np
+
+from qwen_vla_ros.sim.offscreen import OffscreenRenderer
+from qwen_vla_ros.sim.room_model import (
+    BALL_RADIUS_M,
+    BOX_EDGE_M,
+    COLORS,
+    WHEEL_RADIUS_M,
+    WHEEL_SEPARATION_M,
+    compile_room,
+    object_names,
+)
+from qwen_vla_ros.sim.target import named_object
+from qwen_vla_ros.sim.world import Snapshot, Verdict
+from qwen_vla_ros.types import FloatArray, ImageArray
+
+REACH_M = 0.5
+"""A base that stands still this near to the centre of a thing has reached it.
+
+The base has a radius of 0.17 m and a thing one of 0.13 to 0.18 m, so that the gap is 0.15 to 0.2 m.
+"""
+
+STILL_M_S = 0.02
+FARTHEST_M, NEAREST_M, APART_M = 3.0, 1.2, 1.1
+_OUT_OF_SIGHT = (0.0, 0.0, -5.0)
+
+
+class Room:
+    """The base starts at the origin of the world frame, looking along x."""
+
+    cameras = ("front",)
+    overview = "overview"
+    wheel_separation_m = WHEEL_SEPARATION_M
+    wheel_radius_m = WHEEL_RADIUS_M
+
+    def __init__(self, period_s: float = 0.01) -> None:
+        """Build the room.
+
+        Args:
+            period_s: Time per `step`.
+        """
+        self.model = compile_room()
+        self.period_s = period_s
+        self.time_s = 0.0
+        self._data = mujoco.MjData(self.model)
+        self._substeps = max(1, round(period_s / self.model.opt.timestep))
+        self._wheels = [self.model.joint(side).qposadr[0] for side in ("left", "right")]
+        self._renderer: OffscreenRenderer | None = None
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        """Put the base at the origin and four or five things where this seed has them."""
+        rng = np.random.default_rng(seed)
+        mujoco.mj_resetData(self.model, self._data)
+        self._present = [
+            str(name) for name in rng.permutation(object_names())[: int(rng.integers(4, 6))]
+        ]
+        self._data.mocap_pos[:] = _OUT_OF_SIGHT
+        for name, place in zip(self._present, _scatter(rng, len(self._present)), strict=True):
+            height = self.object_size(name)[2] / 2
+            self._data.mocap_pos[self._mocap_id(name)] = (*place, height)
+        self._favourite = self._present[0]
+        mujoco.mj_step(self.model, self._data, nstep=round(0.2 / self.model.opt.timestep))
+        self.time_s = 0.0
+        self._first_distance = {name: self._distance(name) for name in self._present}
+        self._best = dict.fromkeys(self._present, 0.0)
+
+    def step(self) -> None:
+        """Advance by one period."""
+        mujoco.mj_step(self.model, self._data, nstep=self._substeps)
+        self.time_s += self.period_s
+        for name, first in self._first_distance.items():
+            way = first - REACH_M
+            done = 1.0 - max(0.0, self._distance(name) - REACH_M) / way
+            self._best[name] = max(self._best[name], done)
+
+    def wheel_positions(self) -> tuple[float, float]:
+        """Return the angle of the left and the right wheel in rad, not wrapped."""
+        left, right = self._data.qpos[self._wheels]
+        return float(left), float(right)
+
+    def set_wheel_velocities(self, left: float, right: float) -> None:
+        """Give the wheels new speeds in rad/s."""
+        self._data.ctrl[:] = (left, right)
+
+    def base_pose(self) -> FloatArray:
+        """Return where the base truly is: x m, y m, yaw rad, in the world frame."""
+        x, y, _, w, qx, qy, qz = self._data.joint("base").qpos
+        yaw = np.arctan2(2 * (w * qz + qx * qy), 1 - 2 * (qy**2 + qz**2))
+        return np.array([x, y, yaw])
+
+    def objects(self) -> Mapping[str, FloatArray]:
+        """Return the pose of everything that stands in the room."""
+        return {
+            name: np.array([*self._data.mocap_pos[self._mocap_id(name)], 1.0, 0.0, 0.0, 0.0])
+            for name in self._present
+        }
+
+    def object_color(self, name: str) -> tuple[float, float, float, float]:
+        """Return the colour of a thing."""
+        return COLORS[name.partition("_")[0]]
+
+    def object_size(self, name: str) -> tuple[float, float, float]:
+        """Return the edges of a box, or three times the diameter of a ball, in metres."""
+        size = BOX_EDGE_M if name.endswith("box") else 2 * BALL_RADIUS_M
+        return (size, size, size)
+
+    def snapshot(self) -> Snapshot:
+        """Copy what a camera needs."""
+        data = self._data
+        return Snapshot(data.qpos.copy(), data.mocap_pos.copy(), data.mocap_quat.copy())
+
+    def render(self, camera: str, width: int, height: int) -> ImageArray:
+        """Draw now, in the calling thread."""
+        if self._renderer is None:
+            self._renderer = OffscreenRenderer(self.model)
+        return self._renderer.render(self.snapshot(), camera, width, height)
+
+    def suggest_instruction(self) -> str:
+        """Return an instruction about the thing that the seed chose."""
+        return f"go to the {self._favourite.replace('_', ' ')}"
+
+    def judge(self, instruction: str) -> Verdict:
+        """Say whether the base stands still at the thing that the instruction names."""
+        target = named_object(instruction, self._present)
+        if not target:
+            return Verdict(target="", success=False, progress=0.0)
+        is_still = float(np.linalg.norm(self._data.joint("base").qvel[:2])) < STILL_M_S
+        is_near = self._distance(target) < REACH_M
+        return Verdict(target=target, success=is_still and is_near, progress=self._best[target])
+
+    def _distance(self, name: str) -> float:
+        place = self._data.mocap_pos[self._mocap_id(name)][:2]
+        return float(np.linalg.norm(place - self._data.joint("base").qpos[:2]))
+
+    def _mocap_id(self, name: str) -> int:
+        return int(self.model.body(name).mocapid[0])
+
+
+def _scatter(rng: np.random.Generator, count: int) -> list[FloatArray]:
+    """Draw places on the floor, away from the origin and from each other."""
+    places: list[FloatArray] = []
+    while len(places) < count:
+        place = rng.uniform(-FARTHEST_M, FARTHEST_M, 2)
+        is_free = all(np.linalg.norm(place - other) > APART_M for other in places)
+        if is_free and np.linalg.norm(place) > NEAREST_M:
+            places.append(place)
+    return places

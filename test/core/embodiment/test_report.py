@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qwen_vla_ros.cli.check import check
+
+
+def test_a_good_file_is_shown_next_to_its_urdf(capsys: pytest.CaptureFixture[str]):
+    assert check("aloha_sim") == 0
+    shown = capsys.readouterr().out
+    waist = next(line for line in shown.splitlines() if line.split()[:1] == ["left_waist"])
+    for figure in ("-3.14 to 3.14", "-180 to 180", "-3.142 to 3.142", "115", "145 ms", "0.165"):
+        assert figure in waist
+    for word in ("cam_high", "joint_states", "left_arm_controller/joint_trajectory", "hash"):
+        assert word in shown
+    assert "The robot is ALOHA with dual arms. The control frequency is 50 Hz." in shown
+    assert "It is not an emergency stop." in shown
+    assert "…" not in shown
+
+
+def test_a_base_is_shown_with_its_stop(capsys: pytest.CaptureFixture[str]):
+    assert check("diffbot_sim") == 0
+    shown = capsys.readouterr().out
+    linear = next(line for line in shown.splitlines() if line.split()[:1] == ["linear"])
+    assert "0.6 m/s" in linear
+    assert "420 ms" in linear
+    assert "0.132 m" in linear
+
+
+def test_a_turned_joint_and_a_stop_heartbeat_are_shown(edit, capsys: pytest.CaptureFixture[str]):
+    spec = "name: left_waist, kind: joint_position, unit: rad, joint: left_waist"
+    edit("aloha_sim", spec, f"{spec}, scale: -1, offset: 0.5")
+    last = "max_observation_age_s: 0.5"
+    path = edit("aloha_sim", last, f"{last}\n  stop_heartbeat_s: 0.25")
+    assert check(str(path)) == 0
+    shown = capsys.readouterr().out
+    assert "left_waist * -1 +0.5" in shown
+    assert "a stop input silent for 0.25 s stops the robot" in shown
+
+
+def test_a_bad_file_is_code_2_with_its_problems_and_nothing_else(
+    edit, capsys: pytest.CaptureFixture[str]
+):
+    path: Path = edit("aloha_sim", "velocity: 2.0", "velocity: 5.0")
+    assert check(str(path)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"{path}:105: safety.joints.left_waist.velocity: 5 is above the URDF's")
+    assert len(err.splitlines()) == 1

@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+
+from qwen_vla_ros.embodiment.load import load_embodiment
+from qwen_vla_ros.observation.buffer import Gap, ObservationBuffer
+from qwen_vla_ros.types import Observation
+
+S = 1_000_000_000
+MS = 1_000_000
+NOW = 100 * S
+
+
+@pytest.fixture(scope="module")
+def aloha():
+    return load_embodiment("aloha_sim")
+
+
+@pytest.fixture(scope="module")
+def diffbot():
+    return load_embodiment("diffbot_sim")
+
+
+def clocks(stamp_ns: int) -> dict[str, int]:
+    return {"now_ns": stamp_ns, "steady_ns": stamp_ns}
+
+
+def put_all(buffer: ObservationBuffer, robot, stamp_ns: int, *, skip: str = "") -> None:
+    example = robot.make_example()
+    for name, image in example.images.items():
+        if name != skip:
+            buffer.put_image(name, image, stamp_ns, **clocks(stamp_ns))
+    for source in robot.file.state:
+        if source.topic == skip:
+            continue
+        if robot.has_base:
+            buffer.put_pose(source.topic, example.state, stamp_ns, **clocks(stamp_ns))
+        else:
+            positions = robot.joints_from_channels(example.state)
+            buffer.put_joints(
+                source.topic, robot.joints, positions.tolist(), stamp_ns, **clocks(stamp_ns)
+            )
+
+
+def test_a_full_buffer_gives_one_observation_in_channel_units(aloha):
+    buffer = ObservationBuffer(aloha)
+    put_all(buffer, aloha, NOW)
+    sample = buffer.sample(**clocks(NOW))
+    assert isinstance(sample, Observation)
+    assert set(sample.images) == {"cam_high", "cam_left_wrist", "cam_right_wrist"}
+    np.testing.assert_allclose(sample.state, aloha.make_example().state)
+    assert sample.stamp_ns == NOW
+
+
+def test_a_base_gives_its_pose(diffbot):
+    buffer = ObservationBuffer(diffbot)
+    put_all(buffer, diffbot, NOW)
+    sample = buffer.sample(**clocks(NOW))
+    assert isinstance(sample, Observation)
+    np.testing.assert_array_equal(sample.state, diffbot.make_example().state)
+
+
+@pytest.mark.parametrize("stream", ["cam_high", "cam_right_wrist", "joint_states"])
+def test_one_missing_stream_is_named_and_nothing_is_zero_filled(aloha, stream):
+    buffer = ObservationBuffer(aloha)
+    put_all(buffer, aloha, NOW, skip=stream)
+    sample = buffer.sample(**clocks(NOW))
+    assert isinstance(sample, Gap)
+    assert sample.reason == f"'{stream}' never came"
+
+
+def test_joints_are_mapped_by_name(aloha):
+    buffer = ObservationBuffer(aloha)
+    put_all(buffer, aloha, NOW, skip="joint_states")
+    example = aloha.make_example()
+    names = list(aloha.joints)
+    positions = dict(zip(names, aloha.joints_from_channels(example.state), strict=True))
+    shuffled = names[::-1]
+    buffer.put_joints(
+        "joint_states", shuffled, [positions[name] for name in shuffled], NOW, **clocks(NOW)
+    )
+    sample = buffer.sample(**clocks(NOW))
+    assert isinstance(sample, Observation)
+    np.testing.assert_allclose(sample.state, example.state)
+
+
+def test_a_missing_joint_is_named(aloha):
+    buffer = ObservationBuffer(aloha)
+    put_all(buffer, aloha, NOW, skip="joint_states")
+    buffer.put_joints("joint_states", aloha.joints[1:], [0.0] * 13, NOW, **clocks(NOW))
+    sample = buffer.sample(**clocks(NOW))
+    assert isinstance(sample, Gap)
+    assert "joint 'left_waist' missing" in sample.reason
+
+
+def test_a_joint_that_is_not_finite_is_refused(aloha):
+    buffer = ObservationBuffer(aloha)
+    put_all(buffer, aloha, NOW, skip="joint_states")
+    buffer.put_joints("joint_states", aloha.joints, [float("nan")] * 14, NOW, **clocks(NOW))
+    assert isinstance(buffer.sample(**clocks(NOW)), Gap)
+    assert buffer.dropped() == {"joint_states: a value that is not finite": 1}
+
+
+def test_an_image_of_the_wrong_size_is_refused(aloha):
+    buffer = ObservationBuffer(aloha)
+    buffer.put_image("cam_high", np.zeros((100, 50, 3), np.uint8), NOW, **clocks(NOW))
+    assert buffer.dropped() == {"cam_high: 50x100 px instead of 320x240": 1}
+
+
+def test_cameras_that_do_not_show_the_same_moment_give_a_gap(aloha):
+    buffer = ObservationBuffer(aloha)
+    put_all(buffer, aloha, NOW)
+    later = NOW + 200 * MS
+    put_all(buffer, aloha, later, skip="cam_high")
+    # The frames of NOW are still there for everybody, so that moment is chosen ...
+    sample = buffer.sample(**clocks(later))
+    assert isinstance(sample, Observation)
+    assert sample.stamp_ns == NOW
+    # ... until one camera has only frames that are far from it.
+    for step in range(1, 5):
+        put_all(buffer, aloha, later + step * 10 * MS, skip="cam_high")
+    sample = buffer.sample(**clocks(later + 50 * MS))
+    assert isinstance(sample, Gap)
+    assert "away from the other streams" in sample.reason
+
+
+def test_a_scene_is_waited_for_only_when_it_is_needed(aloha):
+    buffer = ObservationBuffer(aloha, needs_scene=True)
+    put_all(buffer, aloha, NOW)
+    assert buffer.sample(**clocks(NOW)) == Gap("'scene/objects' never came")
+    buffer.put_scene({"red_cube": np.zeros(7)}, NOW, **clocks(NOW))
+    sample = buffer.sample(**clocks(NOW))
+    assert isinstance(sample, Observation)
+    assert set(sample.scene) == {"red_cube"}

@@ -1,0 +1,131 @@
+"""A checkpoint of the nano preset, and a model small enough to train in a test."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.embodiment.load import load_embodiment
+from qwen_vla_ros.policy.checkpoint import (
+    Checkpoint,
+    Manifest,
+    Provenance,
+    init_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from qwen_vla_ros.policy.config import (
+    NANO,
+    BackboneConfig,
+    DecoderConfig,
+    ModelConfig,
+    VisionConfig,
+)
+from qwen_vla_ros.policy.model import QwenVla
+
+TINY = ModelConfig(
+    preset="tiny",
+    backbone=BackboneConfig(
+        vision=VisionConfig(
+            depth=1, hidden_size=64, intermediate_size=64, num_heads=2, positions=16
+        ),
+        vocab_size=NANO.backbone.vocab_size,
+        hidden_size=64,
+        intermediate_size=64,
+        num_layers=4,
+        num_heads=2,
+        num_kv_heads=1,
+        head_dim=32,
+        linear_key_heads=2,
+        linear_key_head_dim=32,
+        linear_value_heads=4,
+        linear_value_head_dim=32,
+        image_token_id=NANO.backbone.image_token_id,
+        rotary_fraction=1.0,
+        rope_theta=1e3,
+        rope_sections=(6, 5, 5),
+    ),
+    decoder=DecoderConfig(
+        num_blocks=2,
+        width=64,
+        inner_size=96,
+        num_heads=2,
+        attention="prefix",
+        rope_theta=1e3,
+        rope_sections=(6, 5, 5),
+    ),
+)
+
+
+def _randomize(module: nn.Module, seed: int = 0) -> None:
+    """Replace the zeros of a fresh decoder, so that every part has a say."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in module.parameters():
+        if parameter.ndim > 1:
+            scale = parameter.shape[-1] ** -0.5
+            parameter.data = scale * torch.randn(parameter.shape, generator=generator)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def randomize():
+    """Return the function that replaces the zeros of a fresh decoder."""
+    return _randomize
+
+
+@pytest.fixture(scope="session")
+def aloha() -> Embodiment:
+    return load_embodiment("aloha_sim")
+
+
+@pytest.fixture(scope="session")
+def diffbot() -> Embodiment:
+    return load_embodiment("diffbot_sim")
+
+
+@pytest.fixture(scope="session")
+def nano(tmp_path_factory, aloha, diffbot) -> Path:
+    """A fresh nano checkpoint; not to be written to."""
+    out = tmp_path_factory.mktemp("checkpoints") / "nano"
+    init_checkpoint("nano", out, [aloha, diffbot])
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny(nano) -> Checkpoint:
+    """A tiny model with the tokenizer and statistics of the nano checkpoint, in memory."""
+    torch.manual_seed(0)
+    model = QwenVla(TINY)
+    _randomize(model.decoder)
+    whole = load_checkpoint(nano)
+    return replace(
+        whole,
+        manifest=Manifest(
+            model=TINY, provenance=Provenance(weights="random", seed=0, embodiments=())
+        ),
+        model=model.eval(),
+        images=replace(whole.images, vision=TINY.backbone.vision),
+    )
+
+
+@pytest.fixture(scope="session")
+def _tiny_folder(tmp_path_factory, tiny) -> Path:
+    out = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    save_checkpoint(tiny, out)
+    return out
+
+
+@pytest.fixture
+def tiny_folder(_tiny_folder, tmp_path) -> Path:
+    """A tiny checkpoint on disk, to be spoilt."""
+    return Path(shutil.copytree(_tiny_folder, tmp_path / "tiny"))

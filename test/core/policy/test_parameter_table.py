@@ -1,0 +1,33 @@
+import pytest
+
+from qwen_vla_ros.policy.config import NANO, PAPER
+from qwen_vla_ros.policy.parameter_table import parameter_table
+
+PAPERS_TABLE = {
+    "decoder blocks": 16 * 70.8,
+    "action projections": 4.9,
+    "context projection": 3.9,
+    "timestep MLP": 2.8,
+    "output AdaLN": 4.7,
+}
+"""In millions."""
+
+
+def test_the_4b_decoder_has_the_papers_parameter_table():
+    table = parameter_table(PAPER)
+    assert table["decoder blocks"] / 16e6 == pytest.approx(70.8, abs=0.05)
+    for row in list(PAPERS_TABLE)[1:]:
+        assert table[row] / 1e6 == pytest.approx(PAPERS_TABLE[row], abs=0.05), row
+    total = sum(table[row] for row in PAPERS_TABLE)
+    assert total / 1e9 == pytest.approx(1.149, abs=0.0005)
+
+
+def test_the_4b_backbone_is_qwen3_5_4b():
+    table = parameter_table(PAPER)
+    assert (table["vision encoder"] + table["language model"]) / 1e9 == pytest.approx(
+        4.54, abs=0.01
+    )
+
+
+def test_the_nano_model_stays_below_ten_million():
+    assert 8e6 < sum(parameter_table(NANO).values()) < 10e6

@@ -1,0 +1,172 @@
+import json
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from qwen_vla_ros.errors import CheckpointError
+from qwen_vla_ros.policy.checkpoint import load_checkpoint
+from qwen_vla_ros.policy.normalization import limits_as_statistics
+from qwen_vla_ros.policy.qwen_vla import QwenVlaPolicy
+from qwen_vla_ros.prompt.build import build_prompt
+from qwen_vla_ros.types import Policy
+
+ROBOTS = {"aloha": (16, 14), "diffbot": (8, 3)}
+
+
+@pytest.fixture(params=ROBOTS)
+def robot(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def asked(robot):
+    return robot.make_example(), build_prompt(robot, "go to the red cube")
+
+
+def test_one_set_of_weights_serves_arms_and_base(nano, robot, asked, request):
+    policy: Policy = QwenVlaPolicy.load(nano, robot, seed=0)
+    chunk = policy.infer(*asked)
+    assert chunk.actions.shape == ROBOTS[request.node.callspec.params["robot"]]
+    assert chunk.actions.dtype == np.float64
+    assert chunk.channels == robot.channels
+    assert chunk.stamp_ns == asked[0].stamp_ns
+    assert chunk.dt == robot.dt
+    assert (chunk.embodiment, chunk.embodiment_hash) == (robot.name, robot.hash)
+    assert list(chunk.timings) == ["preprocess", "backbone", "decode"]
+    assert all(seconds > 0 for seconds in chunk.timings.values())
+
+
+def test_an_untrained_model_stays_within_the_limits(nano, robot, asked):
+    policy = QwenVlaPolicy.load(nano, robot)
+    low = np.array([channel.q01 for channel in limits_as_statistics(robot).channels])
+    high = np.array([channel.q99 for channel in limits_as_statistics(robot).channels])
+    for _ in range(3):
+        actions = policy.infer(*asked).actions
+        assert np.isfinite(actions).all()
+        assert ((low <= actions) & (actions <= high)).all()
+
+
+def test_a_seeded_policy_repeats_itself_episode_by_episode(tiny, robot, asked):
+    one, two = (QwenVlaPolicy(tiny, robot, seed=7) for _ in range(2))
+    first, second = one.infer(*asked).actions, one.infer(*asked).actions
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(two.infer(*asked).actions, first)
+    one.reset()
+    np.testing.assert_array_equal(one.infer(*asked).actions, first)
+
+
+def test_a_policy_without_a_seed_does_not_repeat_itself(tiny, aloha):
+    asked = aloha.make_example(), build_prompt(aloha, "wait")
+    one, two = (QwenVlaPolicy(tiny, aloha) for _ in range(2))
+    assert not np.array_equal(one.infer(*asked).actions, two.infer(*asked).actions)
+
+
+def test_loading_warms_up_without_spending_noise(tiny_folder, tiny, aloha):
+    asked = aloha.make_example(), build_prompt(aloha, "wait")
+    warm = QwenVlaPolicy.load(tiny_folder, aloha, seed=5).infer(*asked)
+    cold = QwenVlaPolicy(tiny, aloha, seed=5).infer(*asked)
+    np.testing.assert_array_equal(warm.actions, cold.actions)
+
+
+def test_images_and_words_change_the_actions(tiny, aloha):
+    observation = aloha.make_example()
+    other = aloha.make_example(seed=1)
+
+    def act(seen, words):
+        return QwenVlaPolicy(tiny, aloha, seed=0).infer(seen, build_prompt(aloha, words)).actions
+
+    base = act(observation, "pick up the red cube")
+    assert not np.allclose(act(observation, "pick up the blue cube"), base, atol=1e-9)
+    assert not np.allclose(act(other, "pick up the red cube"), base, atol=1e-9)
+
+
+def test_a_new_instruction_is_read_and_not_the_one_before(tiny, aloha):
+    observation = aloha.make_example()
+    red, blue = (build_prompt(aloha, f"pick up the {colour} cube") for colour in ("red", "blue"))
+    used = QwenVlaPolicy(tiny, aloha, seed=0)
+    used.infer(observation, red)
+    used.reset()
+    fresh = QwenVlaPolicy(tiny, aloha, seed=0)
+    np.testing.assert_array_equal(
+        used.infer(observation, blue).actions, fresh.infer(observation, blue).actions
+    )
+
+
+def test_more_steps_need_no_other_weights(tiny, aloha):
+    asked = aloha.make_example(), build_prompt(aloha, "wait")
+    few, many = (QwenVlaPolicy(tiny, aloha, seed=0, steps=steps) for steps in (4, 10))
+    assert not np.array_equal(few.infer(*asked).actions, many.infer(*asked).actions)
+
+
+def test_bfloat16_agrees_with_float32_to_its_precision(tiny_folder, tiny, aloha):
+    asked = aloha.make_example(), build_prompt(aloha, "wait")
+    half = load_checkpoint(tiny_folder, dtype=torch.bfloat16)
+    assert half.model.decoder.context_in.weight.dtype == torch.bfloat16
+    actions = QwenVlaPolicy(half, aloha, seed=0).infer(*asked).actions
+    exact = QwenVlaPolicy(tiny, aloha, seed=0).infer(*asked).actions
+    assert np.abs(actions - exact).mean() < 0.02
+
+
+def test_rotary_frequencies_stay_exact_in_bfloat16(tiny_folder):
+    half = load_checkpoint(tiny_folder, dtype=torch.bfloat16)
+    buffers = dict(half.model.named_buffers())
+    assert buffers
+    assert all(buffer.dtype == torch.float32 for buffer in buffers.values())
+
+
+def test_a_checkpoint_without_this_robots_statistics_is_refused(tiny, aloha, diffbot):
+    other = replace(tiny, normalization={"diffbot_sim": tiny.normalization["diffbot_sim"]})
+    sentence = r"no normalization/aloha_sim\.json.*Known: diffbot_sim"
+    with pytest.raises(CheckpointError, match=sentence):
+        QwenVlaPolicy(other, aloha)
+    QwenVlaPolicy(other, diffbot)
+
+
+def test_a_checkpoint_with_other_channels_is_refused(tiny_folder, aloha):
+    path = tiny_folder / "normalization" / "aloha_sim.json"
+    data = json.loads(path.read_text())
+    data["channels"] = data["channels"][::-1]
+    path.write_text(json.dumps(data))
+    with pytest.raises(CheckpointError, match=r"has the channels right_gripper \[1\].*aloha_sim"):
+        QwenVlaPolicy(load_checkpoint(tiny_folder), aloha)
+
+
+def test_a_camera_that_is_not_whole_tokens_is_refused(tiny, aloha):
+    camera = aloha.file.cameras[0].model_copy(update={"input_width_px": 230})
+    file = aloha.file.model_copy(update={"cameras": (camera,)})
+    with pytest.raises(
+        CheckpointError, match=r"camera cam_high.*230x224 px is not a multiple of 32"
+    ):
+        QwenVlaPolicy(tiny, replace(aloha, file=file))
+
+
+def test_a_robot_that_changed_since_is_told_about(nano, aloha, caplog):
+    changed = replace(aloha, file=aloha.file.model_copy(update={"description": "changed"}))
+    with caplog.at_level(logging.WARNING):
+        QwenVlaPolicy.load(nano, changed)
+    assert "its file or URDF has changed" in caplog.text
+
+
+def test_actions_that_are_not_finite_never_leave(tiny, aloha):
+    policy = QwenVlaPolicy(tiny, aloha, temperature=float("inf"))
+    with pytest.raises(CheckpointError, match="not finite"):
+        policy.infer(aloha.make_example(), build_prompt(aloha, "wait"))
+
+
+@pytest.mark.parametrize("device", ["graphics", "cuda:99"])
+def test_an_unknown_device_is_refused(nano, aloha, device):
+    if device.startswith("cuda") and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(CheckpointError, match=f"device '{device}'"):
+        QwenVlaPolicy.load(nano, aloha, device=device)
+
+
+@pytest.mark.gpu
+def test_a_gpu_agrees_with_the_cpu(nano, aloha):
+    asked = aloha.make_example(), build_prompt(aloha, "wait")
+    on_gpu = QwenVlaPolicy.load(nano, aloha, device="cuda", seed=0).infer(*asked).actions
+    on_cpu = QwenVlaPolicy.load(nano, aloha, seed=0).infer(*asked).actions
+    assert np.abs(on_gpu - on_cpu).mean() < 0.02

@@ -1,0 +1,115 @@
+"""Limits as arrays."""
+
+import numpy as np
+import pytest
+
+from qwen_vla_ros.embodiment.load import load_embodiment
+from qwen_vla_ros.errors import EmbodimentError
+from qwen_vla_ros.safety.envelope import BaseEnvelope, JointEnvelope
+
+
+def valid(**changes):
+    values = {
+        "names": ("a", "b"),
+        "lower": np.array([-1.0, -1.0]),
+        "upper": np.array([1.0, 1.0]),
+        "velocity": np.ones(2),
+        "acceleration": np.full(2, 8.0),
+        "start_jump": np.full(2, 0.2),
+        "tracking": np.full(2, 0.15),
+        "is_paced": np.ones(2, dtype=bool),
+    }
+    return JointEnvelope(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"velocity": np.array([1.0, 0.0])},
+        {"acceleration": np.array([1.0, -1.0])},
+        {"tracking": np.array([0.0, 1.0])},
+        {"start_jump": np.array([0.1, 0.0])},
+        {"upper": np.array([1.0, np.nan])},
+        {"velocity": np.array([1.0, np.inf])},
+        {"lower": np.array([-1.0])},
+        {"lower": np.array([-1.0, 1.0])},
+    ],
+)
+def test_a_limit_that_limits_nothing_is_refused(changes):
+    with pytest.raises(ValueError):
+        valid(**changes)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_base_limit_that_limits_nothing_is_refused(value):
+    with pytest.raises(ValueError, match="linear_velocity"):
+        BaseEnvelope(
+            linear_velocity=value,
+            angular_velocity=1.0,
+            linear_acceleration=1.0,
+            angular_acceleration=1.0,
+        )
+
+
+def test_the_limits_come_from_the_embodiment_file_in_channel_order(aloha):
+    robot = load_embodiment("aloha_sim")
+    assert aloha.names == robot.joints
+    for i, joint in enumerate(robot.joints):
+        limits = robot.file.safety.joints[joint]
+        for key in ("lower", "upper", "velocity", "acceleration", "start_jump", "tracking"):
+            assert getattr(aloha, key)[i] == getattr(limits, key)
+
+
+def test_only_grippers_are_not_paced(aloha):
+    unpaced = [name for name, paced in zip(aloha.names, aloha.is_paced, strict=True) if not paced]
+    assert unpaced == ["left_finger", "right_finger"]
+
+
+def test_a_base_has_its_limits_from_the_embodiment_file():
+    robot = load_embodiment("diffbot_sim")
+    base = BaseEnvelope.from_embodiment(robot)
+    assert base.velocity[0] == robot.file.safety.base.linear_velocity
+    assert base.acceleration[1] == robot.file.safety.base.angular_acceleration
+
+
+def test_an_arm_has_no_base_limits():
+    with pytest.raises(EmbodimentError, match=r"safety\.base"):
+        BaseEnvelope.from_embodiment(load_embodiment("aloha_sim"))
+
+
+def test_the_check_after_the_filter_sees_each_kind_of_violation():
+    envelope = valid()
+    still = np.zeros(2)
+    assert envelope.count_violations(still, still, np.array([0.001, 0.0]), 0.02) == 0
+    assert envelope.count_violations(still, still, np.array([0.01, 0.0]), 0.02) == 1  # too sudden
+    fast = np.array([2.0, 0.0])
+    assert envelope.count_violations(still, fast, still + fast * 0.02, 0.02) == 1
+    edge = np.array([1.0, 0.0])
+    assert envelope.count_violations(edge, still, edge + np.array([1e-4, 0]), 0.02) == 1
+    assert envelope.count_violations(-edge, still, -edge - np.array([1e-4, 0]), 0.02) == 1
+    assert envelope.count_violations(still, still, np.array([np.nan, 0.0]), 0.02) == 1
+    assert envelope.count_violations(still, still, np.zeros(3), 0.02) == 2
+
+
+def test_outside_its_limits_a_joint_may_only_come_in():
+    envelope = valid()
+    out, still = np.array([1.2, -1.2]), np.zeros(2)
+    inwards = np.array([1.199, -1.199])
+    assert envelope.count_violations(out, still, inwards, 0.02) == 0
+    assert envelope.count_violations(out, still, out, 0.02) == 0
+    assert envelope.count_violations(out, still, 2 * out - inwards, 0.02) == 2
+
+
+def test_a_base_command_is_checked_for_speed_and_change():
+    base = BaseEnvelope(
+        linear_velocity=1.0,
+        angular_velocity=1.0,
+        linear_acceleration=1.0,
+        angular_acceleration=1.0,
+    )
+    still = np.zeros(2)
+    assert base.count_violations(still, np.array([0.02, 0.02]), 0.02) == 0
+    assert base.count_violations(still, np.array([0.03, 0.0]), 0.02) == 1
+    assert base.count_violations(np.array([1.0, 0.0]), np.array([1.01, 0.0]), 0.02) == 1
+    assert base.count_violations(still, np.array([np.nan, 0.0]), 0.02) == 1
+    assert base.count_violations(still, np.zeros(3), 0.02) == 2

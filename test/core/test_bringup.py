@@ -1,0 +1,91 @@
+import pytest
+
+from qwen_vla_ros.bringup import ARGUMENTS, Bringup, bringup_from_words, environment
+from qwen_vla_ros.embodiment.load import load_embodiment
+from qwen_vla_ros.errors import QwenVlaError
+
+
+@pytest.fixture(scope="module")
+def aloha():
+    return load_embodiment("aloha_sim")
+
+
+def words(**changes: str) -> dict[str, str]:
+    said = {argument.name: argument.default or "" for argument in ARGUMENTS}
+    return {**said, "robot": "aloha_sim", "policy": "expert", **changes}
+
+
+def test_a_simulated_robot_gets_policy_gate_and_simulator(aloha):
+    nodes = Bringup(robot=aloha, policy="expert").nodes()
+    assert [node.executable for node in nodes] == ["policy", "arm_gate", "simulator"]
+
+
+def test_a_base_gets_the_base_gate():
+    nodes = bringup_from_words(words(robot="diffbot_sim")).nodes()
+    assert [node.executable for node in nodes] == ["policy", "base_gate", "simulator"]
+
+
+def test_hardware_gets_no_simulator(aloha, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    bringup = Bringup(robot=aloha, backend="hardware", checkpoint=str(tmp_path))
+    assert [node.executable for node in bringup.nodes()] == ["policy", "arm_gate"]
+
+
+def test_what_commands_stops_before_what_brakes_before_what_moves(aloha):
+    nodes = Bringup(robot=aloha, policy="expert").nodes()
+    assert sorted(nodes, key=lambda node: node.stop_order) == list(nodes)
+    assert len({node.stop_order for node in nodes}) == 3
+
+
+def test_the_policy_cannot_reach_a_controller(aloha):
+    policy = Bringup(robot=aloha, policy="expert").nodes()[0]
+    commands = {output.topic for output in aloha.file.command.outputs}
+    assert not commands & {target for _, target in policy.remappings}
+
+
+def test_arguments_are_written_as_ros_reads_them(aloha):
+    gate = Bringup(robot=aloha, policy="expert", namespace="cell_1").nodes()[1]
+    arguments = " ".join(gate.ros_arguments())
+    assert "-r __node:=arm_gate -r __ns:=/cell_1" in arguments
+    assert f'-p embodiment:="{aloha.path}"' in arguments
+    assert "-p use_sim_time:=false" in arguments
+    assert "-r ~/input/action_chunk:=policy/output/action_chunk" in arguments
+
+
+def test_simulated_time_is_published_by_the_simulator_and_used_by_the_others():
+    nodes = bringup_from_words(words(use_sim_time="true")).nodes()
+    assert [node.parameters.get("use_sim_time") for node in nodes] == [True, True, None]
+    assert nodes[2].parameters["publish_clock"] is True
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"policy": "exprt"}, "Did you mean 'expert'"),
+        ({"backend": "mujocoo"}, "Did you mean 'mujoco'"),
+        ({"backend": "hardware"}, "it needs backend 'mujoco'"),
+        ({"policy": "qwen_vla", "checkpoint": "/nowhere"}, "is not a checkpoint directory"),
+        ({"scene_seed": "five"}, "'five' is not a whole number"),
+        ({"robot": "aloha_sym"}, "aloha_sim"),
+    ],
+)
+def test_contradictory_wishes_are_refused_with_a_sentence(changes, sentence):
+    with pytest.raises(QwenVlaError, match=sentence):
+        bringup_from_words(words(**changes)).nodes()
+
+
+def test_every_argument_has_a_description():
+    assert all(argument.description.endswith(".") for argument in ARGUMENTS)
+
+
+def test_what_the_user_set_stays(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert "OMP_NUM_THREADS" not in environment(one_host=True)
+
+
+def test_a_real_robots_network_is_left_to_its_owner(monkeypatch):
+    for name in ("ROS_AUTOMATIC_DISCOVERY_RANGE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    assert "ROS_AUTOMATIC_DISCOVERY_RANGE" in environment(one_host=True)
+    assert "ROS_AUTOMATIC_DISCOVERY_RANGE" not in environment(one_host=False)
+    assert "FASTRTPS_DEFAULT_PROFILES_FILE" not in environment(one_host=False)

@@ -1,0 +1,173 @@
+"""A ROS graph of its own for every test: real processes, and one node to look at them with."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import pytest
+
+
+class NodeProcess:
+    """One node of the stack as a process; its output is kept."""
+
+    def __init__(self, executable: str, arguments: list[str]) -> None:
+        self._lines: list[str] = []
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", f"qwen_vla_ros.nodes.{executable}", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def output(self) -> str:
+        """Everything that was printed so far."""
+        return "\n".join(self._lines)
+
+    def wait_for_line(self, part: str, seconds: float) -> bool:
+        """Wait until a line that holds `part` was printed."""
+        deadline = time.monotonic() + seconds
+        while part not in self.output:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def interrupt(self, seconds: float) -> int:
+        """Send SIGINT and return the exit status."""
+        self._process.send_signal(signal.SIGINT)
+        return self._process.wait(seconds)
+
+    def send_signal(self, number: int) -> None:
+        """Send any signal."""
+        self._process.send_signal(number)
+
+    def exit_status(self) -> int | None:
+        """Return the exit status, or None while the process runs."""
+        return self._process.poll()
+
+    def close(self) -> None:
+        """End the process if it still runs."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.kill()
+        self._process.wait(5)
+        self._reader.join(2)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.append(line.rstrip("\n"))
+
+
+class RosGraph:
+    """One ROS domain: a node of the test, spun in the background, and processes beside it."""
+
+    def __init__(self) -> None:
+        import rclpy
+        from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+        from rclpy.node import Node
+
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context)
+        self.node = Node("witness", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._processes: list[NodeProcess] = []
+        self._closing = False
+
+        def spin() -> None:
+            while not self._closing:
+                try:
+                    self._executor.spin_once(timeout_sec=0.05)
+                except ExternalShutdownException:
+                    return
+
+        self._thread = threading.Thread(target=spin, daemon=True)
+        self._thread.start()
+
+    def start(
+        self,
+        executable: str,
+        parameters: Mapping[str, object],
+        remappings: Mapping[str, str] | None = None,
+    ) -> NodeProcess:
+        """Start one node of the stack."""
+        arguments = ["--ros-args"]
+        for name, value in parameters.items():
+            text = str(value).lower() if isinstance(value, bool) else value
+            quoted = f'"{text}"' if isinstance(value, str) else text
+            arguments += ["-p", f"{name}:={quoted}"]
+        for source, target in (remappings or {}).items():
+            arguments += ["-r", f"{source}:={target}"]
+        process = NodeProcess(executable, arguments)
+        self._processes.append(process)
+        return process
+
+    def wait_for(self, claim: Callable[[], object], seconds: float) -> bool:
+        """Wait until a claim holds; it may fail for lack of data meanwhile."""
+        deadline = time.monotonic() + seconds
+        while not _holds(claim):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def close(self) -> None:
+        """End the processes first, then the node."""
+        for process in self._processes:
+            process.close()
+        self._closing = True
+        self._thread.join(2)
+        self._executor.shutdown()
+        self.node.destroy_node()
+        self._context.try_shutdown()
+
+
+def _holds(claim: Callable[[], object]) -> bool:
+    try:
+        return bool(claim())
+    except (IndexError, StopIteration):
+        return False
+
+
+# A process that was killed stays in its domain's graph until its lease ends, 20 s later: the
+# next test must not meet the ghost.
+_DOMAINS = itertools.cycle(random.sample(range(1, 101), 100))
+
+
+@pytest.fixture
+def ros_graph() -> Iterator[RosGraph]:
+    """A ROS domain for one test."""
+    with _open_graph() as graph:
+        yield graph
+
+
+@pytest.fixture(scope="module")
+def shared_ros_graph() -> Iterator[RosGraph]:
+    """A ROS domain for the tests of one file, where a process is slow to start."""
+    with _open_graph() as graph:
+        yield graph
+
+
+@contextmanager
+def _open_graph() -> Iterator[RosGraph]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROS_DOMAIN_ID", str(next(_DOMAINS)))
+        graph = RosGraph()
+        try:
+            yield graph
+        finally:
+            graph.close()
