@@ -12,7 +12,7 @@ export PYTEST_DISABLE_PLUGIN_AUTOLOAD := 1
 # A Python of ROS wheels that started make would mislead ours about where its libraries are.
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: help setup demo test test-fast lint format bench clean distclean
+.PHONY: help setup demo test test-fast coverage lint format bench clean distclean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -29,6 +29,9 @@ test: .venv ## all tests; choose some with TEST="test/core -k prompt"
 
 test-fast: .venv ## what needs no ROS and no patience
 	@$(ENTER) $(BIN)/pytest -m "not ros and not slow" $(TEST)
+
+coverage: .venv ## which lines and branches the tests without ROS reach
+	@$(ENTER) $(BIN)/pytest --cov --cov-report=term test/core $(TEST)
 
 lint: .venv ## style, types, import contracts, spelling
 	$(BIN)/ruff check .

@@ -151,7 +151,9 @@ def install_package() -> None:
     `ros2 run` and launch files look for programs in lib/<package>, and for packages in the
     resource index; pip's editable install provides neither.
     """
-    call(PYTHON, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "-e", PACKAGE)
+    # Older versions of pip would otherwise run `setup.py develop`, which installs differently.
+    options = ["--use-pep517", "--no-deps", "--no-build-isolation"]
+    call(PYTHON, "-m", "pip", "install", *options, "-e", PACKAGE)
     info = next(VENV.glob("lib/python3.*/site-packages/qwen_vla_ros-*.dist-info"))
     entry_points = configparser.ConfigParser()
     entry_points.read(info / "entry_points.txt", encoding="utf-8")

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NOT_OURS = {".git", ".venv", "build", "install", "log", "out"}
+NOT_OURS = {".git", ".venv", "build", "install", "log", "out"} | {
+    f".{tool}" for tool in ("hypothesis", "pytest_cache", "mypy_cache", "ruff_cache")
+}
 
 
 @pytest.fixture(scope="session")

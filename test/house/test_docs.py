@@ -75,6 +75,14 @@ def test_the_change_log_keeps_a_changelog(texts):
     assert set(kinds) <= CHANGES
 
 
+def test_every_cause_of_a_stop_is_explained(modules, texts):
+    source = "\n".join(text for name, text in modules.items() if "/safety/" in name)
+    causes = set(re.findall(r'(?:\bCause|\.report)\(\s*"([a-z_]+)"', source))
+    assert {"not_armed", "stop_input", "policy_silent"} <= causes
+    document = texts["docs/how-to/stop-and-rearm.md"]
+    assert {cause for cause in causes if f"`{cause}`" not in document} == set()
+
+
 def test_every_front_door_in_the_documents_exists(texts):
     doors = set(re.findall(r"^([a-z-]+):", texts["Makefile"], re.MULTILINE))
     for name, text in documents(texts).items():

@@ -49,7 +49,7 @@ BREACHES = (
     Breach(SAFETY, "nodes/arm_gate.py", "import torch"),
     Breach(SAFETY, "nodes/base_gate.py", "import qwen_vla_ros.ros.load_policy"),
     Breach(SAFETY, "ros/parameters.py", "import qwen_vla_ros.policy.config"),
-    Breach(NODES, "nodes/policy.py", "import qwen_vla_ros.nodes.simulator"),
+    Breach(NODES, "nodes/policy.py", "import qwen_vla_ros.nodes.base_gate"),
     Breach(MUJOCO, "evaluation/interval.py", "import mujoco"),
     Breach(POLICY, "sim/experts.py", "import qwen_vla_ros.sim.offscreen"),
 )

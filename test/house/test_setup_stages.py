@@ -48,7 +48,7 @@ def test_a_changed_input_runs_its_stage_and_all_that_build_on_it(job):
     assert run_all() == ["second", "third"]
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(job, stages, tmp_path):
+def test_an_interrupted_run_goes_on_where_it_stopped(job, stages):
     run_all, _, stamps = job
     run_all()
 

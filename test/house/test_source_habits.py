@@ -52,7 +52,7 @@ def test_no_file_names_a_package_registry(texts):
 def test_the_patterns_see_what_they_look_for():
     assert UNFINISHED.search("# TO" + "DO: later")
     assert MACHINE_PATH.search("see /ho" + "me/ann/robot")
-    assert not MACHINE_PATH.search("~/ro" + "ot/x and the topic cam/ro" + "ot/x")
+    assert not MACHINE_PATH.search("~/wo" + "rk/x and the topic cam/wo" + "rk/x")
     assert REGISTRY.search("https://py" + "pi.org/simple")
     assert prints("def f():\n    print(1)") == [2]
 

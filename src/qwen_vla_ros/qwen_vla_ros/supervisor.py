@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -15,6 +16,9 @@ from qwen_vla_ros.bringup import PACKAGE, NodeSpec
 
 STOP_S = 2.2
 """Patience with one stage of the way down; a node brings its robot to rest within 2 s."""
+
+
+PR_SET_PDEATHSIG = 1
 
 
 class Supervisor:
@@ -58,6 +62,7 @@ class Supervisor:
                 text=True,
                 errors="replace",
                 start_new_session=True,
+                preexec_fn=_stop_with_parent,
             )
             self._running[node.name] = process
             assert process.stdout is not None
@@ -101,3 +106,8 @@ class Supervisor:
     def _relay(self, name: str, stream: IO[str]) -> None:
         for line in stream:
             self._say(name, line.rstrip("\n"))
+
+
+def _stop_with_parent() -> None:
+    """Ask the kernel for a SIGINT when the supervisor dies: nobody else would stop the robot."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)

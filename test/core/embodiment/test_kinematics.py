@@ -132,6 +132,15 @@ def test_ik_out_of_reach_comes_back_close_and_says_so():
     assert found.position_error < np.linalg.norm([5.0 + 0.469, 0, 0.3])
 
 
+def test_ik_stops_searching_when_the_joint_is_pressed_against_its_limit():
+    start = dict.fromkeys(ALOHA.joints, 0.0) | {"left_waist": 3.0}
+    target = ALOHA.pose(start | {"left_waist": 3.3}, "left_gripper_link")
+    found = ALOHA.solve_ik("left_gripper_link", target, start, ["left_waist"])
+    assert not found.converged
+    assert found.positions[0] == 3.14158
+    assert found.iterations < 5
+
+
 def test_ik_moves_only_the_joints_it_may_move():
     start = random_positions(np.random.default_rng(3))
     target = ALOHA.pose(start, "left_gripper_link")
@@ -162,5 +171,7 @@ def test_wrong_names_and_shapes_name_the_right_ones():
         ALOHA.pose(np.zeros(14), "hand")
     with pytest.raises(ValueError, match=r"14 positions are needed, not shape \(3,\)"):
         ALOHA.pose(np.zeros(3), "world")
+    with pytest.raises(ValueError, match="max_iterations must be at least 1"):
+        ALOHA.solve_ik("world", np.eye(4), np.zeros(14), ["left_waist"], max_iterations=0)
     with pytest.raises(ValueError, match="unknown joint 'wrist'; known: left_waist"):
         ALOHA.solve_ik("left_gripper_link", np.eye(4), np.zeros(14), ["wrist"])

@@ -283,6 +283,26 @@ BROKEN_ALOHA = {
         "nav_msgs/msg/Odometry",
         "state[0].type: nothing reads it: joints need sensor_msgs/msg/JointState.",
     ),
+    "state without joints": (
+        re.search(r"    joints: \[\n(      .*\n)+    \]\n    rate", ALOHA)[0],
+        "    rate",
+        "state[0].joints: is missing; name what the JointState must hold.",
+    ),
+    "state of a stranger": (
+        "left_wrist_rotate, left_finger,\n      right_waist",
+        "left_wrist_rotate, left_finger, left_thumb,\n      right_waist",
+        "state[0].joints[7]: unknown joint 'left_thumb'. ",
+    ),
+    "state of a fixed joint": (
+        "left_wrist_rotate, left_finger,\n      right_waist",
+        "left_wrist_rotate, left_finger, left_mount,\n      right_waist",
+        "state[0].joints[7]: joint 'left_mount' is fixed; it has no state.",
+    ),
+    "list for a text": (
+        "name: aloha_sim",
+        "name: [a]",
+        "name: a list does not fit; a text is need",
+    ),
     "navigating arms": (
         "task: manipulation",
         "task: navigation",
@@ -339,6 +359,21 @@ BROKEN_DIFFBOT = {
         "linear_velocity: 0.6",
         "linear_velocity: 600",
         "600 m/s is very fast. Millimetres? 600 mm/s is 0.6 m/s.",
+    ),
+    "degrees per second": (
+        "angular_velocity: 1.5",
+        "angular_velocity: 86",
+        "86 rad/s is very fast. Degrees? 86 deg/s is 1.5010 rad/s.",
+    ),
+    "two odometries": (
+        "state:\n",
+        "state:\n  - {topic: odom2, type: nav_msgs/msg/Odometry, rate_hz: 50, max_age_s: 0.1}\n",
+        "state: a base has exactly one Odometry; two could disagree.",
+    ),
+    "two outputs": (
+        "outputs:\n",
+        "outputs:\n    - {backend: twist, topic: cmd_vel}\n",
+        "command.outputs: a base has exactly one output.",
     ),
     "no base limits": (
         re.search(

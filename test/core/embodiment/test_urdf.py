@@ -237,6 +237,17 @@ def test_files_that_include_each_other_are_refused(tmp_path: Path):
     assert "xacro cannot expand it" in told
 
 
+def test_what_is_too_large_is_refused(tmp_path: Path):
+    assert "robot.urdf: larger than 4194304 bytes." in refusal(write(tmp_path, " " * 4_194_305))
+    text = '<robot name="r">' + '<joint name="x"/>' * 1001 + "</robot>"
+    assert "has 1001 joints; at most 1000 are read." in refusal(write(tmp_path, text))
+    for i in range(40):
+        write(tmp_path, XACRO.format(f'<xacro:include filename="f{i + 1}"/>'), f"f{i}")
+    include = '<xacro:include filename="f0"/>'
+    told = refusal(write(tmp_path, XACRO.format(include), "robot.xacro"))
+    assert told.endswith("robot.xacro: includes more than 32 files.")
+
+
 @pytest.mark.parametrize("name", ["part.xacro", "part.urdf"])
 def test_an_included_file_is_held_to_the_same_rules(tmp_path: Path, name: str):
     write(tmp_path, XACRO.format('<link name="$(env HOME)"/>'), name)

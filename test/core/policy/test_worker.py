@@ -18,7 +18,7 @@ class SlowPolicy:
         self.resets = 0
         self.error: Exception | None = None
 
-    def infer(self, observation, prompt):
+    def infer(self, observation, prompt):  # noqa: ARG002 - a policy has these
         assert self.may_answer.wait(5)
         if self.error is not None:
             raise self.error

@@ -125,6 +125,12 @@ def rig() -> ArmRig:
     return ArmRig()
 
 
+@pytest.fixture(scope="session")
+def make_rig() -> type[ArmRig]:
+    """Makes arms with options of their own."""
+    return ArmRig
+
+
 @pytest.fixture
 def armed(rig: ArmRig) -> ArmRig:
     """An arm that is armed and at rest."""

@@ -13,7 +13,9 @@ from rich.table import Table
 from qwen_vla_ros.cli.session import gate_of, rclpy_session
 
 if TYPE_CHECKING:
-    from qwen_vla_ros.ros.operator import Feedback, Operator
+    from qwen_vla_msgs.action import ExecuteInstruction
+
+    from qwen_vla_ros.ros.operator import Operator
 
 console = Console()
 
@@ -24,7 +26,7 @@ def do(
     """Carry out an instruction; returns 0 when it was done, 1 when not."""
     with _operator(robot, namespace) as operator, Live(console=console) as live:
 
-        def show(feedback: Feedback) -> None:
+        def show(feedback: ExecuteInstruction.Feedback) -> None:
             live.update(_progress(instruction, feedback))
 
         if arm_first:
@@ -66,7 +68,7 @@ def _operator(robot: str, namespace: str) -> Iterator[Operator]:
             operator.close()
 
 
-def _progress(instruction: str, feedback: Feedback) -> Table:
+def _progress(instruction: str, feedback: ExecuteInstruction.Feedback) -> Table:
     table = Table.grid(padding=(0, 2))
     filled = round(20 * feedback.progress)
     stages = "  ".join(

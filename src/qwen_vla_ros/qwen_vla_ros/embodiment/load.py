@@ -34,8 +34,7 @@ def load_embodiment(name_or_path: str | Path) -> Embodiment:
         file = EmbodimentFile.model_validate(source.data)
     except ValidationError as error:
         explain(error.errors(include_url=False), EmbodimentFile, problems)
-        problems.raise_if_any()
-        raise
+        raise problems.error() from None
     robot = load_urdf(_find_urdf(path, file.urdf, problems))
     cross_check(file, robot, problems)
     problems.raise_if_any()
@@ -54,7 +53,7 @@ def find_embodiment(name_or_path: str) -> Path:
     if name_or_path.endswith((".yaml", ".yml")) or os.sep in name_or_path:
         path = Path(name_or_path)
         if not path.is_file():
-            raise EmbodimentError(f"{label(path)}: there is no such file.")
+            raise EmbodimentError(f"{printable(label(path))}: there is no such file.")
         return path
     known: set[str] = set()
     for folder in _search_folders():
@@ -85,5 +84,4 @@ def _find_urdf(path: Path, filename: str, problems: Problems) -> Path:
             return folder / filename
     known = {found.name for folder in folders for found in folder.glob("*.urdf*")}
     problems.add(("urdf",), f"there is no file '{filename}'.{suggest(filename, known)}")
-    problems.raise_if_any()
-    raise FileNotFoundError(filename)
+    raise problems.error()

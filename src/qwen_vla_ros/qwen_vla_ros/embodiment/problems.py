@@ -57,13 +57,14 @@ class Problems:
                 self.add(loc, f"'{value}' is already taken by {dotted(first[value])}.")
             first.setdefault(value, loc)
 
-    def __bool__(self) -> bool:
-        return bool(self._found)
+    def error(self) -> EmbodimentError:
+        """Return one error with a line per problem, in the order of the file."""
+        return EmbodimentError("\n".join(unique(text for _, text in sorted(self._found))))
 
     def raise_if_any(self) -> None:
-        """Raise one `EmbodimentError` with a line per problem, in the order of the file."""
+        """Raise `error()` where something was found."""
         if self._found:
-            raise EmbodimentError("\n".join(unique(text for _, text in sorted(self._found))))
+            raise self.error()
 
     def _line(self, loc: Loc) -> int:
         while loc not in self._lines and loc:

@@ -95,11 +95,11 @@ class _Reader:
     def read(self, xml: str) -> Urdf:
         if self._robot.tag != "robot":
             self._problems.add((), f"the top element is <{self._robot.tag}>, not <robot>.")
-            self._problems.raise_if_any()
+            raise self._problems.error()
         elements = self._robot.findall("joint")
         if len(elements) > MAX_JOINTS:
             self._problems.add((), f"has {len(elements)} joints; at most {MAX_JOINTS} are read.")
-            self._problems.raise_if_any()
+            raise self._problems.error()
         if not self._robot.get("name"):
             self._problems.add((), "the <robot> has no name.")
         links = self._names("link")

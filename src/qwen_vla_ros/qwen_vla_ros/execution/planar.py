@@ -6,7 +6,7 @@ import numpy as np
 
 from qwen_vla_ros.types import FloatArray
 
-SMALL_TURN = 1e-6
+SMALL_TURN = 1e-9
 """Below this turn (rad) an arc is its chord, to within rounding."""
 
 

@@ -51,7 +51,7 @@ class PolicyNode(ManagedNode):
 
     def __init__(self) -> None:
         super().__init__("policy")
-        self._parameters = declare(self, Parameters)
+        self._settings = declare(self, Parameters)
         self._episode: Episode | None = None
         self._lock = threading.Lock()  # the inference thread publishes too
         self._sequence = itertools.count(1)
@@ -62,12 +62,12 @@ class PolicyNode(ManagedNode):
 
     def on_setup(self) -> None:
         """Load the embodiment and the policy, then listen."""
-        self._embodiment = load_embodiment(self._parameters.embodiment)
-        policy = load_policy(self._parameters, self._embodiment)
+        self._embodiment = load_embodiment(self._settings.embodiment)
+        policy = load_policy(self._settings, self._embodiment)
         prompting = self._embodiment.file.prompt
         self._schedule = ReplanSchedule(self._embodiment.dt, prompting.execution_horizon)
         self._sensors = Sensors(
-            self, self._embodiment, needs_scene=self._parameters.policy == "expert"
+            self, self._embodiment, needs_scene=self._settings.policy == "expert"
         )
         self._chunks = self.create_publisher(ActionChunkMessage, "~/output/action_chunk", COMMAND)
         self._prompt = self.create_publisher(String, "~/output/prompt", LATCHED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -131,9 +132,9 @@ class ObservationBuffer:
             scene=self._scene.nearest(moment)[1] if self._scene is not None else {},
         )
 
-    def _streams(self) -> list[Stream[ImageArray] | Stream[FloatArray]]:
-        streams = [*self._cameras.values(), *self._states.values()]
-        return streams if self._scene is None else [*streams, self._scene]  # type: ignore[list-item]
+    def _streams(self) -> list[Stream[Any]]:
+        streams: list[Stream[Any]] = [*self._cameras.values(), *self._states.values()]
+        return streams if self._scene is None else [*streams, self._scene]
 
     def _put_finite(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import math
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -29,6 +30,8 @@ except ImportError:
 
 
 NS_PER_S = 1_000_000_000
+UNIT_TOLERANCE = 1e-2
+"""How far the squared length of a quaternion may be from 1."""
 
 
 def ns_from_stamp(stamp: Time) -> int:
@@ -42,8 +45,13 @@ def stamp_from_ns(stamp_ns: int) -> Time:
 
 
 def yaw_from_quaternion(quaternion: Quaternion) -> float:
-    """Return the rotation about z in radians; exact for a planar base."""
+    """Return the rotation about z in radians, exact for a planar base.
+
+    A quaternion that is no rotation gives NaN, not the rotation by zero that libraries make of it.
+    """
     x, y, z, w = quaternion.x, quaternion.y, quaternion.z, quaternion.w
+    if not abs(x * x + y * y + z * z + w * w - 1.0) < UNIT_TOLERANCE:
+        return math.nan
     return float(euler_from_quaternion((x, y, z, w))[2])
 
 

@@ -24,9 +24,6 @@ from qwen_vla_ros.ros.qos import LATCHED
 SPIN_S = 0.05
 ANSWER_S = 5.0
 
-Feedback = ExecuteInstruction.Feedback
-Result = ExecuteInstruction.Result
-
 
 class Operator:
     """A client of one robot's policy and gate; spins only while one of its methods waits."""
@@ -37,7 +34,7 @@ class Operator:
         self.node = Node("operator", namespace=namespace)
         self._executor: Executor = EventsExecutor()
         self._executor.add_node(self.node)
-        self.safety: SafetyState | None = None
+        self._safety: SafetyState | None = None
         self.node.create_subscription(
             SafetyState, f"{gate}/output/safety_state", self._on_safety, LATCHED
         )
@@ -45,6 +42,17 @@ class Operator:
         self._stop = self.node.create_client(Trigger, f"{gate}/stop")
         self._reset = self.node.create_client(ResetScene, "simulator/reset")
         self._action = ActionClient(self.node, ExecuteInstruction, "execute_instruction")
+
+    @property
+    def safety(self) -> SafetyState:
+        """What the gate said last.
+
+        Raises:
+            NotReadyError: It has said nothing yet.
+        """
+        if self._safety is None:
+            raise NotReadyError(f"gate '{self._gate}' has not told its safety state.")
+        return self._safety
 
     def close(self) -> None:
         """Leave the graph."""
@@ -116,16 +124,17 @@ class Operator:
         self,
         instruction: str,
         time_limit_s: float,
-        on_feedback: Callable[[Feedback], None],
+        on_feedback: Callable[[ExecuteInstruction.Feedback], None],
         patience_s: float = 20.0,
-    ) -> Result:
+    ) -> ExecuteInstruction.Result:
         """Have an instruction carried out; a KeyboardInterrupt cancels it.
 
         Raises:
             NotReadyError: No policy answers, or it refuses the goal for `patience_s`.
         """
         self.wait_for_policy(patience_s)
-        goal = ExecuteInstruction.Goal(instruction=instruction, time_limit_s=time_limit_s)
+        # A whole number in a float field would end the process inside rosidl.
+        goal = ExecuteInstruction.Goal(instruction=instruction, time_limit_s=float(time_limit_s))
         deadline = time.monotonic() + patience_s
         while True:
             handle = self._await(
@@ -147,7 +156,7 @@ class Operator:
         return result.result().result
 
     def _on_safety(self, message: SafetyState) -> None:
-        self.safety = message
+        self._safety = message
 
     def _call(self, client: Client, request: Any) -> Any:
         if not self.spin_until(client.service_is_ready, ANSWER_S):

@@ -51,7 +51,9 @@ class Sensors:
         Raises:
             NotReadyError: Names the topic and what is expected on it.
         """
-        for source in (*self._embodiment.file.cameras, *self._embodiment.file.state):
+        for camera in self._embodiment.file.cameras:
+            require_publisher(self._node, camera.topic, camera.type)
+        for source in self._embodiment.file.state:
             require_publisher(self._node, source.topic, source.type)
 
     def sample(self) -> Observation | Gap:

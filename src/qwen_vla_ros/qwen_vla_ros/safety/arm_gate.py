@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
+from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.errors import EmbodimentError
 from qwen_vla_ros.safety.brake_filter import BrakeFilter, Step, coast
 from qwen_vla_ros.safety.conduct import Conduct
 from qwen_vla_ros.safety.envelope import JointEnvelope
@@ -68,6 +71,45 @@ class ArmGate:
         self._wanted: FloatArray | None = None
         self._conduct = Conduct(envelope, period_s)
         self._is_moved = False
+
+    @classmethod
+    def from_embodiment(cls, embodiment: Embodiment) -> Self:
+        """Make the gate of one robot's joints.
+
+        Raises:
+            EmbodimentError: A commanded joint has no limits, or nothing reports it.
+        """
+        envelope = JointEnvelope.from_embodiment(embodiment)
+        monitors = []
+        unreported = set(envelope.names)
+        for source in embodiment.file.state:
+            joints = [joint for joint in source.joints if joint in unreported]
+            if joints:
+                monitors.append(JointMonitor(envelope, joints, source.topic, source.max_age_s))
+                unreported -= set(joints)
+        if unreported:
+            raise EmbodimentError(
+                f"{embodiment.path}: state: no source reports '{min(unreported)}', "
+                "but it is commanded"
+            )
+        command = embodiment.file.command
+        return cls(
+            envelope,
+            monitors,
+            Interlock.from_embodiment(embodiment),
+            1.0 / command.rate_hz,
+            ends_at_rest=all(output.backend == "joint_trajectory" for output in command.outputs),
+        )
+
+    @property
+    def envelope(self) -> JointEnvelope:
+        """Limits of the joints."""
+        return self._envelope
+
+    @property
+    def monitors(self) -> tuple[JointMonitor, ...]:
+        """What takes in the joint states, one per source."""
+        return self._monitors
 
     @property
     def interlock(self) -> Interlock:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 
+from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.errors import EmbodimentError
 from qwen_vla_ros.safety.envelope import BaseEnvelope
 from qwen_vla_ros.safety.interlock import POLICY_SILENT, Interlock
 from qwen_vla_ros.safety.latch import Cause
@@ -40,6 +44,32 @@ class BaseGate:
         self._filter = TwistFilter(envelope)
         self._twist: FloatArray = np.zeros(2)
         self._was_armed = False
+
+    @classmethod
+    def from_embodiment(cls, embodiment: Embodiment) -> Self:
+        """Make the gate of one robot's base.
+
+        Raises:
+            EmbodimentError: The base has no limits, or nothing reports where it is.
+        """
+        envelope = BaseEnvelope.from_embodiment(embodiment)
+        sources = [s for s in embodiment.file.state if s.type == "nav_msgs/msg/Odometry"]
+        if len(sources) != 1:
+            raise EmbodimentError(
+                f"{embodiment.path}: state: a base needs one source of type "
+                f"nav_msgs/msg/Odometry, found {len(sources)}"
+            )
+        return cls(
+            envelope,
+            OdometryMonitor(envelope, sources[0].topic, sources[0].max_age_s),
+            Interlock.from_embodiment(embodiment),
+            1.0 / embodiment.file.command.rate_hz,
+        )
+
+    @property
+    def monitor(self) -> OdometryMonitor:
+        """What takes in the odometry."""
+        return self._monitor
 
     @property
     def interlock(self) -> Interlock:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Self
 
+from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.safety.latch import Cause, Latch, Level
 from qwen_vla_ros.safety.watchdog import NS_PER_S, ClockGuard, Freshness, Lasting
 
@@ -75,6 +77,8 @@ class Interlock:
         """
         self.latch = Latch()
         self.counters = Counters()
+        self.outside: tuple[Cause, ...] = ()
+        """Reasons to stop that somebody else has found and keeps up to date."""
         self._period_s = period_s
         self._clock = ClockGuard()
         self._last_tick_ns: int | None = None
@@ -83,6 +87,13 @@ class Interlock:
         self._is_stop_asserted = False
         self._still_moving = Lasting(STOPPING_NS)
         self._said_stop = Lasting(SAY_STOP_NS)
+
+    @classmethod
+    def from_embodiment(cls, embodiment: Embodiment) -> Self:
+        """Make the interlock of one robot."""
+        safety = embodiment.file.safety
+        period_s = 1.0 / embodiment.file.command.rate_hz
+        return cls(period_s, safety.max_observation_age_s, safety.stop_heartbeat_s)
 
     def on_chunk(self, steady_ns: int) -> None:
         """Note that a chunk was accepted."""
@@ -112,6 +123,7 @@ class Interlock:
             tick.stop(STOP_INPUT)
         elif self._heartbeat is not None and self._heartbeat.is_stale(steady_ns):
             tick.stop(Cause("stop_input_lost", "the stop input is silent"))
+        tick.stop(*self.outside)
         if tick.clock_jumped:
             tick.stop(Cause("clock_jump", f"ROS time jumped by {jump_s:+.3f} s"))
         if self._clock.is_paused(steady_ns):

@@ -42,6 +42,11 @@ class JointMonitor:
         self._anchor: tuple[FloatArray, FloatArray] | None = None
 
     @property
+    def topic(self) -> str:
+        """Where the joint states come from."""
+        return self._source.topic
+
+    @property
     def rejected(self) -> int:
         """How many samples were not taken."""
         return self._source.rejected

@@ -32,6 +32,11 @@ class OdometryMonitor:
         self.twist: FloatArray = np.zeros(2)
 
     @property
+    def topic(self) -> str:
+        """Where the odometry comes from."""
+        return self._source.topic
+
+    @property
     def rejected(self) -> int:
         """How many samples were not taken."""
         return self._source.rejected

@@ -9,6 +9,9 @@ import numpy as np
 from qwen_vla_ros.safety.envelope import BaseEnvelope
 from qwen_vla_ros.types import FloatArray
 
+FAR = 1e6
+"""m/s or rad/s; faster is just as wrong, and quotients cannot overflow."""
+
 
 @dataclass(frozen=True, eq=False)
 class TwistStep:
@@ -42,6 +45,7 @@ class TwistFilter:
         if ((low <= wanted) & (wanted <= high)).all():
             return TwistStep(wanted.copy(), is_limited=False)
         # Both shrink together: v and w cut one by one would drive another curve.
+        wanted = np.clip(wanted, -FAR, FAR)
         goal = wanted / max(1.0, float((np.abs(wanted) / self._velocity).max()))
         change = goal - twist
         room = self._acceleration * dt

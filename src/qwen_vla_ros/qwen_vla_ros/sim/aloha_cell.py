@@ -33,8 +33,9 @@ SETTLE_S = 0.3
 class AlohaCell:
     """Two arms, three cubes. The world frame is the URDF's `world` link."""
 
-    cameras = ("cam_high", "cam_left_wrist", "cam_right_wrist")
+    cameras: tuple[str, ...] = ("cam_high", "cam_left_wrist", "cam_right_wrist")
     overview = "overview"
+    frame_id = "world"
 
     def __init__(self, period_s: float = 0.01) -> None:
         """Build the cell.

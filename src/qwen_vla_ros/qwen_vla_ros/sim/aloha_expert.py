@@ -27,23 +27,32 @@ GRIP_POINT_M = (0.14, 0.0, 0.0)
 
 MEET_M = np.array([0.0, 0.5, 0.25])
 HOVER_M = np.array([0.0, 0.0, 0.10])
-LEFT_WAITS_M = MEET_M - (0.14, 0.0, 0.0)
+LEFT_WAITS_M = MEET_M - np.array([0.14, 0.0, 0.0])
 LEFT_TAKES_M = np.array([-0.005, 0.0, 0.0])
-LEFT_SHOWS_M = MEET_M + (-0.08, 0.0, 0.03)
-RIGHT_LEAVES_M = MEET_M + (0.12, 0.0, 0.04)
+LEFT_SHOWS_M = MEET_M + np.array([-0.08, 0.0, 0.03])
+RIGHT_LEAVES_M = MEET_M + np.array([0.12, 0.0, 0.04])
 
-SPEED_SHARE = 0.6
-ACCELERATION_SHARE = 0.4
+SPEED_SHARE = 0.75
+ACCELERATION_SHARE = 0.5
 """Of the safety envelope: the gate has nothing to clip, and cubes are not flung."""
 
-COMMITTED_S = 0.12
-"""Longer than an answer takes to reach the player."""
+COMMITTED_S = 0.2
+"""Longer than it takes from an observation until the player has the answer to it."""
 
-FOLLOWS_RAD, HELD_RAD = 0.15, 0.05
-"""A robot farther than this from the plan has been held back, and the plan begins anew: the first
-holds for one that moves and may lag, the second for one that stands still."""
+FOLLOWS, HELD = 0.75, 0.25
+"""A joint that is farther from the plan has been held back, and the plan begins anew: as shares of
+the jump with which a gate lets a motion begin, while the robot moves and may lag, and at rest."""
 
-AHEAD_M = 0.06
+FINGER_REACH = 0.8
+"""A finger is sent no farther than this share of that jump from where it is. Around a cube it is
+short of its set-point anyway, so that falling behind says nothing."""
+
+CAUTION = 0.25
+"""Share of the speed until the robot is seen to follow: a robot that is still being held must not
+find the plan far away when it is let go."""
+
+AHEAD_M = 0.10
+MOVED_RAD = 0.02
 NEAR_M = 0.010
 HELD_M = 0.035
 ON_TABLE_M = 0.035
@@ -107,7 +116,10 @@ class AlohaExpert:
         self._kinematics = Kinematics(embodiment.robot.xml)
         limits = [embodiment.file.safety.joints[joint] for joint in embodiment.joints]
         self._speed = SPEED_SHARE * np.array([limit.velocity for limit in limits])
-        self._acceleration = ACCELERATION_SHARE * np.array([limit.acceleration for limit in limits])
+        self._acceleration = ACCELERATION_SHARE * np.array(
+            [limit.acceleration for limit in limits]
+        )
+        self._start_jump = np.array([limit.start_jump for limit in limits])
         self._lower = np.array([limit.lower for limit in limits])
         self._upper = np.array([limit.upper for limit in limits])
         self._arms = {side: self._columns(side, finger=False) for side in SIDES}
@@ -127,6 +139,7 @@ class AlohaExpert:
         """Forget the episode so far."""
         self._reference.reset()
         self._phase = Phase.REACH
+        self._is_trusted = False
         self._last: FloatArray | None = None
 
     def infer(self, observation: Observation, prompt: Prompt) -> ActionChunk:
@@ -143,9 +156,7 @@ class AlohaExpert:
         sensed = self._sense(observation, observation.scene[target])
         self._advance(sensed)
         if self._phase is Phase.SHOW and self._is_done(sensed):
-            return rest_chunk(
-                observation.stamp_ns, self._embodiment.dt, self._embodiment.channels
-            )
+            return rest_chunk(observation.stamp_ns, self._embodiment.dt, self._embodiment.channels)
         rows = self._plan(observation.stamp_ns, sensed)
         return ActionChunk(
             stamp_ns=observation.stamp_ns,
@@ -160,7 +171,7 @@ class AlohaExpert:
     def _sense(self, observation: Observation, cube: FloatArray) -> Sensed:
         joints = self._embodiment.joints_from_channels(observation.state)
         channels = dict(zip(self._embodiment.channels, observation.state, strict=True))
-        moved = np.full(joints.size, np.inf) if self._last is None else joints - self._last
+        moved = np.zeros(joints.size) if self._last is None else joints - self._last
         self._last = joints
         scale = np.where(np.isin(np.arange(joints.size), list(self._fingers.values())), 0.04, 1)
         return Sensed(
@@ -197,10 +208,11 @@ class AlohaExpert:
 
     def _is_lost(self, sensed: Sensed) -> bool:
         carried_by = "right" if self._phase <= Phase.TAKE else "left"
-        if Phase.CARRY <= self._phase:
-            away = float(np.linalg.norm(sensed.tips[carried_by] - sensed.cube))
-            return away > 2 * HELD_M and sensed.cube[2] < 2 * ON_TABLE_M
-        return False
+        away = float(np.linalg.norm(sensed.tips[carried_by] - sensed.cube))
+        if self._phase is Phase.GRASP:
+            return away > HELD_M
+        is_low = sensed.cube[2] < 2 * ON_TABLE_M
+        return self._phase >= Phase.CARRY and is_low and away > 2 * HELD_M
 
     def _is_done(self, sensed: Sensed) -> bool:
         grips = self._grips(sensed)
@@ -259,24 +271,30 @@ class AlohaExpert:
     # Planning --------------------------------------------------------------------------------
 
     def _plan(self, stamp_ns: int, sensed: Sensed) -> FloatArray:
-        start = self._restart(stamp_ns, sensed)
-        here = self._reference.position_at(stamp_ns) if start is None else start
-        here = sensed.joints if here is None else here
+        planned = self._reference.position_at(stamp_ns)
+        start = self._restart(planned, sensed)
+        here = sensed.joints if planned is None else planned
+        if start is not None:
+            here = self._began = start
+            self._is_trusted = False
+        elif not sensed.is_still and np.max(np.abs(here - self._began)) > MOVED_RAD:
+            self._is_trusted = True
         goal = self._goal(sensed, here)
         speed = share_speed(goal - here, self._speed, list(self._arms.values()))
+        if not self._is_trusted:
+            speed = CAUTION * speed
         return self._reference.plan(stamp_ns, start, goal, speed, self._acceleration)
 
-    def _restart(self, stamp_ns: int, sensed: Sensed) -> FloatArray | None:
+    def _restart(self, planned: FloatArray | None, sensed: Sensed) -> FloatArray | None:
         """Return where the plan has to begin anew, or None while the robot follows it."""
-        planned = self._reference.position_at(stamp_ns)
         if planned is None:
             return sensed.joints
-        arms = [column for side in SIDES for column in self._arms[side]]
-        behind = float(np.max(np.abs(planned - sensed.joints)[arms]))
-        if behind < (HELD_RAD if sensed.is_still else FOLLOWS_RAD):
+        fingers = list(self._fingers.values())
+        behind = np.abs(planned - sensed.joints) / self._start_jump
+        behind[fingers] = 0.0
+        if behind.max() < (HELD if sensed.is_still else FOLLOWS):
             return None
         start = sensed.joints.copy()
-        fingers = list(self._fingers.values())
         # A gripper that holds something is short of its set-point; it must not let go.
         start[fingers] = planned[fingers]
         return start
@@ -298,11 +316,13 @@ class AlohaExpert:
             )
             goal[arm] = solution.positions
             finger = self._fingers[side]
-            goal[finger] = np.interp(
+            wanted = np.interp(
                 grip.openness, (CLOSED, OPEN), (self._closed[finger], self._open[finger])
             )
+            reach = FINGER_REACH * self._start_jump[finger]
+            near = sensed.joints[finger]
+            goal[finger] = np.clip(wanted, near - reach, near + reach)
         return np.clip(goal, self._lower, self._upper)
-
 
     def _next_point(self, tip: FloatArray, point: FloatArray) -> FloatArray:
         """Return a point ahead on the straight line; joints alone would move in an arc."""

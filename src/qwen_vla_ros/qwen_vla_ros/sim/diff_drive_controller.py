@@ -72,7 +72,8 @@ class Odometry:
         heading = self.pose[2] + angular / 2
         # The chord of the arc; sinc is 1 on a straight line.
         chord = linear * np.sinc(angular / 2 / math.pi)
-        self.pose = self.pose + (chord * math.cos(heading), chord * math.sin(heading), angular)
+        step = np.array([chord * math.cos(heading), chord * math.sin(heading), angular])
+        self.pose = self.pose + step
         self._linear.append(linear / period_s)
         self._angular.append(angular / period_s)
 

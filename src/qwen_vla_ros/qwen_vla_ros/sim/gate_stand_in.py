@@ -86,15 +86,21 @@ class ArmGateStandIn:
                 moving / self._period_s,
                 self._period_s,
             )
+        # The trajectory begins where the last command ended: without this point the controller
+        # would begin it where the joints are measured, and lag would come out as jerk.
+        begin = (0.0, self._position, self._velocity)
         self._position, self._velocity = step.position, step.velocity
         self.commands += 1
         self.commands_limited += bool(step.limited.any())
-        self._send(now_ns)
+        self._send(begin, now_ns)
 
-    def _send(self, now_ns: int) -> None:
-        points = stopping_points(
-            self._position, self._velocity, self._envelope.acceleration, self._period_s
-        )
+    def _send(self, begin: tuple[float, FloatArray, FloatArray], now_ns: int) -> None:
+        points = [
+            begin,
+            *stopping_points(
+                self._position, self._velocity, self._envelope.acceleration, self._period_s
+            ),
+        ]
         for controller in self._robot.controllers.values():
             columns = self._envelope.indices(controller.joints)
             if isinstance(controller, ForwardCommandController):

@@ -21,7 +21,7 @@ from qwen_vla_ros.sim.trajectory import (
 from qwen_vla_ros.types import FloatArray
 
 _AT_REST = float(np.finfo(np.float32).eps)
-_UNKNOWN = np.zeros(0)
+_UNKNOWN: FloatArray = np.zeros(0)
 
 
 class JointTrajectoryController:
@@ -105,7 +105,8 @@ class JointTrajectoryController:
     def _begin(self, now_ns: int, positions: FloatArray, velocities: FloatArray) -> None:
         if self._start_ns == 0:
             self._start_ns = now_ns
-        time_ns, accelerations = now_ns, _UNKNOWN
+        time_ns = now_ns
+        accelerations = _UNKNOWN
         if self._from_desired and self._commanded is not None:
             past = self._commanded
             # The real controller pairs the last command with the time at which it was sent.

@@ -1,4 +1,4 @@
-"""A joint reference that goes to its goal within limits, and goes on where it was when asked again.
+"""A joint reference that goes to its goal within limits, and goes on where it was.
 
 A scripted expert plans anew several times a second, from observations that are a little old, for
 a robot that may have been held back. Three rules keep its chunks consistent:

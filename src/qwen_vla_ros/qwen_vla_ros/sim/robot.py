@@ -43,25 +43,28 @@ class SimulatedArms:
 
     def step(self, now_ns: int) -> None:
         """Advance by one period of the world; the controllers' clock reads `now_ns`."""
-        positions = dict(zip(self.world.joints, self.world.positions(), strict=True))
-        velocities = dict(zip(self.world.joints, self.world.velocities(), strict=True))
         for controller in self.controllers.values():
+            joints = controller.joints
             targets = controller.update(
-                now_ns,
-                np.array([positions[joint] for joint in controller.joints]),
-                np.array([velocities[joint] for joint in controller.joints]),
+                now_ns, self.measured(joints), self.measured_velocity(joints)
             )
-            self.world.set_targets(controller.joints, targets)
+            self.world.set_targets(joints, targets)
         self.world.step()
 
     def measured(self, joints: Sequence[str]) -> FloatArray:
         """Return the measured position of some joints (rad or m), in their order."""
-        positions = dict(zip(self.world.joints, self.world.positions(), strict=True))
-        return np.array([positions[joint] for joint in joints])
+        return self.world.positions()[self._columns(joints)]
+
+    def measured_velocity(self, joints: Sequence[str]) -> FloatArray:
+        """Return the measured velocity of some joints (rad/s or m/s), in their order."""
+        return self.world.velocities()[self._columns(joints)]
 
     def is_at_rest(self) -> bool:
         """Say whether every joint stands still."""
         return bool(np.all(np.abs(self.world.velocities()) < JOINT_AT_REST))
+
+    def _columns(self, joints: Sequence[str]) -> list[int]:
+        return [self.world.joints.index(joint) for joint in joints]
 
     def _make_controller(self, output: OutputSpec) -> JointController:
         for joint in output.joints:

@@ -101,9 +101,7 @@ class _Episode:
         self._period_ns = round(robot.world.period_s * NS_PER_S)
         self._camera_ns = round(NS_PER_S / embodiment.file.cameras[0].rate_hz)
         self._command_ns = round(NS_PER_S / embodiment.file.command.rate_hz)
-        self._schedule = ReplanSchedule(
-            embodiment.dt, embodiment.file.prompt.execution_horizon
-        )
+        self._schedule = ReplanSchedule(embodiment.dt, embodiment.file.prompt.execution_horizon)
         self._pending: deque[tuple[int, ActionChunk]] = deque()
         self._rested_ns: int | None = None
         self.prompt = build_prompt(embodiment, robot.world.suggest_instruction())
@@ -120,10 +118,7 @@ class _Episode:
     @property
     def is_over(self) -> bool:
         """Whether the policy rested a while ago."""
-        return (
-            self._rested_ns is not None
-            and self.now_ns - self._rested_ns > SETTLE_S * NS_PER_S
-        )
+        return self._rested_ns is not None and self.now_ns - self._rested_ns > SETTLE_S * NS_PER_S
 
     def step(self, is_held: Callable[[float], bool]) -> None:
         """Advance by one period of the world."""

@@ -24,7 +24,7 @@ from qwen_vla_ros.types import FloatArray, ImageArray
 REACH_M = 0.5
 """A base that stands still this near to the centre of a thing has reached it.
 
-The base has a radius of 0.17 m and a thing one of 0.13 to 0.18 m, so that the gap is 0.15 to 0.2 m.
+The base has a radius of 0.17 m and a thing one of 0.13 to 0.18 m: at most 0.2 m are between them.
 """
 
 STILL_M_S = 0.02
@@ -35,8 +35,9 @@ _OUT_OF_SIGHT = (0.0, 0.0, -5.0)
 class Room:
     """The base starts at the origin of the world frame, looking along x."""
 
-    cameras = ("front",)
+    cameras: tuple[str, ...] = ("front",)
     overview = "overview"
+    frame_id = "odom"
     wheel_separation_m = WHEEL_SEPARATION_M
     wheel_radius_m = WHEEL_RADIUS_M
 

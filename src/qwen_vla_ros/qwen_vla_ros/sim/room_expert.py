@@ -14,7 +14,7 @@ from qwen_vla_ros.sim.target import named_object
 from qwen_vla_ros.types import ActionChunk, FloatArray, Observation, Prompt
 
 STOP_M = 0.42
-"""From the centre of the thing: a hand's breadth from its side, and well within the judge's 0.5."""
+"""From the centre of the thing: a hand's breadth from its side, well within the judge's 0.5."""
 
 KEEP_CLEAR_M = 0.55
 """From the centre of any other thing: the base, the thing, and 0.2 m of air."""

@@ -34,11 +34,21 @@ class Snapshot:
 
 
 class World(Protocol):
-    """A simulated robot in its surroundings, advanced in fixed periods by its owner."""
+    """A simulated robot in its surroundings, advanced in fixed periods by its owner.
+
+    Attributes:
+        model: The MjModel, for whoever draws it.
+        cameras: Names of the robot's cameras.
+        overview: Name of the camera for people.
+        frame_id: What the robot's own messages call the world frame.
+        period_s: Time per `step`.
+        time_s: Time since the last reset.
+    """
 
     model: Any
     cameras: tuple[str, ...]
     overview: str
+    frame_id: str
     period_s: float
     time_s: float
 

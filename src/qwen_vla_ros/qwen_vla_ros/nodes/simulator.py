@@ -1,0 +1,178 @@
+"""A simulated robot with the topics of a real one: driver, controllers, cameras, and a judge."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from qwen_vla_msgs.msg import TaskStatus
+from qwen_vla_msgs.srv import ResetScene
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rosgraph_msgs.msg import Clock
+from std_msgs.msg import String
+from visualization_msgs.msg import MarkerArray
+
+from qwen_vla_ros.embodiment.load import load_embodiment
+from qwen_vla_ros.errors import QwenVlaError
+from qwen_vla_ros.ros.conversions import NS_PER_S, stamp_from_ns
+from qwen_vla_ros.ros.driver_cameras import DriverCameras
+from qwen_vla_ros.ros.driver_inputs import DriverInputs
+from qwen_vla_ros.ros.driver_messages import marker_array
+from qwen_vla_ros.ros.driver_outputs import DriverOutputs
+from qwen_vla_ros.ros.lifecycle import STEADY
+from qwen_vla_ros.ros.parameters import declare, parameter
+from qwen_vla_ros.ros.process import main_of
+from qwen_vla_ros.ros.qos import LATCHED, SENSOR, STATE
+from qwen_vla_ros.sim.pacing import Pace, StepBudget
+from qwen_vla_ros.sim.robot import make_robot
+
+TICK_S = 0.02
+MOST_STEPS_PER_TICK = 6
+"""Of 10 ms: three times what a tick needs."""
+
+FIRST_STAMP_NS = NS_PER_S
+"""Where simulated time begins: in messages, a stamp of zero means now, or nothing."""
+
+MAX_LAG_NS = 30_000_000
+STATUS_HZ = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """Parameters of the simulator."""
+
+    embodiment: str = parameter("Name or path of the embodiment file.")
+    seed: int = parameter(
+        "Seed of the scene; it fixes where everything stands.",
+        default=0,
+        minimum=0,
+        maximum=2**31 - 1,
+    )
+    publish_clock: bool = parameter(
+        "Publish simulated time on /clock, for nodes with use_sim_time.", default=False
+    )
+    real_time_factor: float = parameter(
+        "Simulated seconds per second; other than 1 only with publish_clock.",
+        default=1.0,
+        minimum=0.01,
+        maximum=10.0,
+    )
+
+
+class SimulatorNode(Node):
+    """Steps one robot in real time and speaks for its driver."""
+
+    def __init__(self) -> None:
+        super().__init__("simulator")
+        parameters = declare(self, Parameters)
+        if parameters.real_time_factor != 1.0 and not parameters.publish_clock:
+            raise QwenVlaError(
+                "simulator: parameter 'real_time_factor' other than 1 needs 'publish_clock'."
+            )
+        embodiment = load_embodiment(parameters.embodiment)
+        self._seed = parameters.seed
+        self._robot = make_robot(embodiment, self._seed)
+        self._world = self._robot.world
+        self._step_ns = round(self._world.period_s * NS_PER_S)
+        self._budget = StepBudget(
+            self._world.period_s, parameters.real_time_factor, MOST_STEPS_PER_TICK
+        )
+        self._time_ns = FIRST_STAMP_NS
+        self._clock_output: Publisher | None = None
+        if parameters.publish_clock:
+            self._clock_output = self.create_publisher(Clock, "/clock", SENSOR)
+        self._instruction = ""
+        self._status_pace = Pace(STATUS_HZ)
+        self._objects = self.create_publisher(MarkerArray, "scene/objects", STATE)
+        self._status = self.create_publisher(TaskStatus, "scene/status", STATE)
+        self.create_subscription(String, "~/input/instruction", self._on_instruction, LATCHED)
+        self.create_service(ResetScene, "~/reset", self._on_reset)
+        self._outputs = DriverOutputs(self, embodiment, self._robot)
+        self._cameras = DriverCameras(self, self._world, embodiment.file.cameras)
+        self._inputs = DriverInputs(
+            self, self._robot, embodiment.file.command.outputs, lambda: self._time_ns
+        )
+        self.create_timer(TICK_S, self._tick, clock=STEADY)
+        self.get_logger().info(
+            f"{embodiment.name}, scene {self._seed}: '{self._world.suggest_instruction()}'"
+        )
+
+    def begin_leaving(self) -> None:
+        """Go on: the gates are still braking."""
+
+    def at_rest(self) -> bool:
+        """Say whether nothing of the robot moves."""
+        return self._robot.is_at_rest()
+
+    def destroy_node(self) -> None:
+        """End the cameras' thread first, since it publishes."""
+        self._cameras.close()
+        super().destroy_node()
+
+    def _tick(self) -> None:
+        steps = self._budget.take(time.monotonic_ns())
+        if steps == 0:
+            return
+        if self._clock_output is None:
+            self._follow_ros_time(steps * self._step_ns)
+        for _ in range(steps):
+            self._robot.step(self._time_ns)
+            self._time_ns += self._step_ns
+            if self._clock_output is not None:
+                self._clock_output.publish(Clock(clock=stamp_from_ns(self._time_ns)))
+        self._speak()
+
+    def _follow_ros_time(self, ahead_ns: int) -> None:
+        # In even steps while that stays near the truth: a controller whose clock trembled with
+        # this process's scheduling would make the arms tremble.
+        now_ns = int(self.get_clock().now().nanoseconds)
+        if not 0 <= now_ns - (self._time_ns + ahead_ns) <= MAX_LAG_NS:
+            self._time_ns = now_ns - ahead_ns
+
+    def _speak(self) -> None:
+        """Publish what the robot senses now; everything of one moment has one stamp."""
+        now_ns = self._time_ns
+        self._cameras.take(now_ns)
+        self._outputs.publish(now_ns)
+        self._objects.publish(marker_array(stamp_from_ns(now_ns), self._world))
+        if self._status_pace.is_due(now_ns):
+            self._publish_status(now_ns)
+
+    def _publish_status(self, now_ns: int) -> None:
+        verdict = self._world.judge(self._instruction)
+        message = TaskStatus(
+            seed=self._seed,
+            instruction=self._instruction,
+            target=verdict.target,
+            success=verdict.success,
+            progress=verdict.progress,
+        )
+        message.header.stamp = stamp_from_ns(now_ns)
+        self._status.publish(message)
+
+    def _on_instruction(self, message: String) -> None:
+        self._instruction = message.data
+
+    def _on_reset(
+        self, request: ResetScene.Request, response: ResetScene.Response
+    ) -> ResetScene.Response:
+        if request.seed < 0:
+            response.message = f"seed {request.seed} is negative; 0 and more are scenes"
+            return response
+        self._seed = request.seed
+        self._robot.reset(self._seed)
+        response.success = True
+        response.instruction = self._world.suggest_instruction()
+        response.message = f"scene {self._seed}"
+        self.get_logger().info(f"scene {self._seed}: '{response.instruction}'")
+        return response
+
+
+def main() -> int:
+    """Run the simulator."""
+    return main_of(SimulatorNode)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

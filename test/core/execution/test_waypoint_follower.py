@@ -1,0 +1,127 @@
+"""Waypoints, driven by a differential drive."""
+
+import numpy as np
+import pytest
+
+from qwen_vla_ros.execution.planar import compose, motion_of
+from qwen_vla_ros.execution.waypoint_follower import WaypointFollower
+from qwen_vla_ros.types import ActionChunk, rest_chunk
+
+BEGIN = 10**15
+SECOND = 10**9
+STRAIGHT = np.tile([0.2, 0.0, 0.0], (8, 1))
+CURVE = np.tile(motion_of(np.array([0.2, 0.0, 0.3])), (8, 1))
+
+
+def make_chunk(actions, stamp_ns=BEGIN):
+    return ActionChunk(
+        stamp_ns=stamp_ns, dt=0.5, channels=("dx", "dy", "dtheta"), actions=np.array(actions)
+    )
+
+
+def follower_of(actions, start=(0.0, 0.0, 0.0), max_age_s=10.0):
+    follower = WaypointFollower(max_age_s)
+    follower.accept(make_chunk(actions), np.array(start))
+    return follower
+
+
+def drive(follower, pose, seconds, begin_ns=BEGIN):
+    """Drive exactly as told, at 50 Hz; returns the last pose."""
+    for k in range(round(seconds * 50)):
+        twist = follower.at(begin_ns + k * SECOND // 50, pose)
+        v, w = (0.0, 0.0) if twist is None else twist
+        pose = compose(pose, motion_of(np.array([v, 0.0, w]) / 50))
+    return pose
+
+
+def test_before_the_first_chunk_it_rests():
+    follower = WaypointFollower(1.0)
+    assert follower.is_resting
+    assert follower.at(BEGIN, np.zeros(3)) is None
+
+
+@pytest.mark.parametrize(("actions", "v", "w"), [(STRAIGHT, 0.4, 0.0), (CURVE, 0.4, 0.6)])
+def test_on_its_reference_a_base_gets_the_chunks_own_speed(actions, v, w):
+    follower = follower_of(actions, start=(1.0, 2.0, 0.5))
+    pose, _ = follower.reference(BEGIN + SECOND)
+    np.testing.assert_allclose(follower.at(BEGIN + SECOND, pose), [v, w], atol=1e-9)
+
+
+@pytest.mark.parametrize("actions", [STRAIGHT, CURVE])
+def test_the_reference_passes_through_every_waypoint(actions):
+    follower = follower_of(actions, start=(1.0, -1.0, 2.0))
+    waypoint = np.array([1.0, -1.0, 2.0])
+    for row, motion in enumerate(actions):
+        pose, _ = follower.reference(BEGIN + row * SECOND // 2)
+        np.testing.assert_allclose(pose, waypoint, atol=1e-9)
+        waypoint = compose(waypoint, motion)
+
+
+@pytest.mark.parametrize("error", [[0.1, 0.0, 0.0], [0.0, 0.15, 0.0], [0.0, 0.0, 0.3]])
+@pytest.mark.parametrize("actions", [STRAIGHT, CURVE])
+def test_a_base_that_is_off_comes_back_to_its_way(actions, error):
+    follower = follower_of(actions)
+    end, _ = follower.reference(BEGIN + 4 * SECOND - 1)
+    pose = drive(follower, np.array(error), 4.0)
+    assert np.hypot(*(pose[:2] - end[:2])) < 0.4 * np.linalg.norm(error) + 0.01
+
+
+def test_a_base_on_its_way_follows_it_closely():
+    follower = follower_of(CURVE)
+    end, _ = follower.reference(BEGIN + 4 * SECOND - 1)
+    pose = drive(follower, np.zeros(3), 4.0)
+    assert np.hypot(*(pose[:2] - end[:2])) < 0.01
+
+
+def test_feedback_is_bounded_however_far_the_base_is():
+    follower = follower_of(STRAIGHT)
+    v, w = follower.at(BEGIN + SECOND, np.array([-1000.0, 500.0, 3.0]))
+    assert abs(v) <= 0.4 + 0.31
+    assert abs(w) <= 2.0
+
+
+def test_latency_costs_waypoints_and_not_lag():
+    follower = WaypointFollower(10.0)
+    follower.accept(make_chunk(STRAIGHT, BEGIN - SECOND), np.zeros(3))
+    pose, _ = follower.reference(BEGIN)
+    np.testing.assert_allclose(pose, [0.4, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("actions", "rests"),
+    [
+        (np.zeros((8, 3)), True),
+        (np.tile([0.006, 0.0, 0.0], (8, 1)), True),
+        (np.tile([0.007, 0.0, 0.0], (8, 1)), False),
+        (np.tile([0.0, 0.0, 0.2], (8, 1)), False),
+        (np.tile([0.0, 0.0, 0.01], (8, 1)), True),
+    ],
+)
+def test_a_chunk_that_leads_nowhere_is_rest(actions, rests):
+    assert follower_of(actions).is_resting == rests
+
+
+def test_rest_and_clearing_end_it():
+    for end in ("rest", "clear"):
+        follower = follower_of(STRAIGHT)
+        if end == "rest":
+            follower.accept(rest_chunk(BEGIN, 0.5, ("dx", "dy", "dtheta")), np.zeros(3))
+        else:
+            follower.clear()
+        assert follower.is_resting
+        assert follower.at(BEGIN, np.zeros(3)) is None
+
+
+def test_nothing_is_driven_after_the_chunk_or_its_age():
+    follower = follower_of(STRAIGHT, max_age_s=1.0)
+    assert follower.at(BEGIN + SECOND - 1, np.zeros(3)) is not None
+    assert follower.at(BEGIN + SECOND, np.zeros(3)) is None
+    assert not follower.is_resting
+    follower = follower_of(STRAIGHT)
+    assert follower.at(BEGIN + 4 * SECOND, np.zeros(3)) is None
+
+
+def test_a_sideways_wish_leads_to_that_side():
+    follower = follower_of(np.tile([0.15, 0.05, 0.0], (8, 1)))
+    pose = drive(follower, np.zeros(3), 4.0)
+    assert pose[1] > 0.05

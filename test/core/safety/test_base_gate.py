@@ -1,0 +1,267 @@
+"""The gate of a base: what drives, what stops, and within which time."""
+
+import numpy as np
+import pytest
+
+from qwen_vla_ros.safety.base_gate import BaseGate
+from qwen_vla_ros.safety.envelope import BaseEnvelope
+from qwen_vla_ros.safety.interlock import Interlock
+from qwen_vla_ros.safety.latch import Cause
+from qwen_vla_ros.safety.odometry_monitor import OdometryMonitor
+from qwen_vla_ros.safety.twist_filter import TwistFilter, TwistStep
+
+PERIOD = 0.02
+ENVELOPE = BaseEnvelope(
+    linear_velocity=0.6, angular_velocity=1.5, linear_acceleration=1.5, angular_acceleration=5.0
+)
+BRAKING_S = 0.4
+
+
+class BaseRig:
+    """A base gate, and a base that drives exactly as commanded, one tick later."""
+
+    def __init__(self):
+        self.interlock = Interlock(PERIOD, 1.0, None)
+        self.monitor = OdometryMonitor(ENVELOPE, "odom", 0.1)
+        self.gate = BaseGate(ENVELOPE, self.monitor, self.interlock, PERIOD)
+        self.now_ns, self.steady_ns = 10**15, 5 * 10**12
+        self.pose, self.twist = np.zeros(3), np.zeros(2)
+        self.follows = self.reports = True
+        self.sent = []
+
+    @property
+    def level(self):
+        return self.interlock.latch.level.name
+
+    @property
+    def cause(self):
+        return self.interlock.latch.cause.name
+
+    def report(self):
+        self.monitor.observe(self.pose, self.twist, self.now_ns, self.now_ns, self.steady_ns)
+
+    def tick(self, wanted=None, *, is_silent=False, chunk=True, periods=1.0):
+        self.now_ns += round(periods * 2e7)
+        self.steady_ns += round(periods * 2e7)
+        if self.reports:
+            self.report()
+        if wanted is not None and chunk:
+            self.interlock.on_chunk(self.steady_ns)
+        wanted = None if wanted is None else np.array(wanted, dtype=float)
+        command = self.gate.tick(self.now_ns, self.steady_ns, wanted, is_silent=is_silent)
+        self.sent.append(command)
+        if command is not None and self.follows:
+            self.twist = command
+            yaw = self.pose[2]
+            step = np.array([np.cos(yaw) * command[0], np.sin(yaw) * command[0], command[1]])
+            self.pose = self.pose + step * PERIOD
+        return command
+
+    def wait(self, seconds, **options):
+        for _ in range(round(seconds / PERIOD)):
+            self.tick(**options)
+
+    def drive(self, wanted=(0.5, 0.4), ticks=40):
+        for _ in range(ticks):
+            self.tick(wanted)
+
+
+@pytest.fixture
+def rig():
+    return BaseRig()
+
+
+@pytest.fixture
+def armed(rig):
+    rig.wait(1.1)
+    assert rig.gate.arm(rig.steady_ns) == ""
+    return rig
+
+
+def assert_comes_to_rest(rig, **options):
+    rig.wait(BRAKING_S + PERIOD, **options)
+    assert not rig.sent[-1].any()
+
+
+def test_nothing_is_sent_before_the_gate_was_armed(rig):
+    for _ in range(200):
+        assert rig.tick([0.5, 0.0]) is None
+    assert (rig.level, rig.cause) == ("STOP", "not_armed")
+
+
+def test_a_moving_base_is_not_armed(rig):
+    rig.twist = np.array([0.2, 0.0])
+    rig.wait(1.5)
+    assert rig.gate.arm(rig.steady_ns) == "the robot still moves"
+
+
+def test_arming_an_armed_base_changes_nothing(armed):
+    armed.drive()
+    assert armed.gate.arm(armed.steady_ns) == ""
+    assert armed.sent[-1].any()
+
+
+def test_a_clean_twist_passes_to_the_last_bit(armed):
+    for k in range(60):
+        wanted = np.array([0.3, -0.6]) * np.sin(k * PERIOD)
+        assert armed.tick(wanted).tobytes() == wanted.tobytes()
+    assert armed.level == "OK"
+
+
+def test_a_twist_that_is_too_sudden_is_limited(armed):
+    command = armed.tick([0.6, 0.0])
+    assert command[0] == pytest.approx(1.5 * PERIOD)
+    assert armed.level == "LIMITED"
+
+
+def test_a_late_tick_allows_no_greater_change(armed):
+    armed.drive()
+    last = armed.sent[-1]
+    command = armed.tick([-0.5, 0.0], periods=4)
+    assert (np.abs(command - last) <= ENVELOPE.acceleration * PERIOD + 1e-9).all()
+    assert armed.interlock.counters.ticks_late == 1
+
+
+def test_a_silent_policy_brakes_and_keeps_saying_zero(armed):
+    armed.drive()
+    armed.tick(is_silent=True)
+    assert (armed.level, armed.cause) == ("HOLD", "policy_silent")
+    assert_comes_to_rest(armed, is_silent=True)
+    armed.wait(2.0, is_silent=True)
+    assert not armed.sent[-1].any()
+
+
+def test_a_chunk_is_not_driven_past_its_time_whatever_its_stamps_say(armed):
+    armed.drive()
+    for _ in range(51):
+        armed.tick([0.5, 0.0], chunk=False)
+    assert (armed.level, armed.cause) == ("HOLD", "policy_silent")
+
+
+def test_an_idle_base_starts_at_once(armed):
+    armed.wait(3.0)
+    assert armed.level == "OK"
+    assert armed.tick([0.02, 0.0])[0] == 0.02
+
+
+def test_odometry_that_stops_stops_the_base(armed):
+    armed.drive()
+    armed.reports = False
+    armed.wait(0.12)
+    assert (armed.level, armed.cause) == ("STOP", "odometry_stale")
+    assert_comes_to_rest(armed)
+
+
+def test_odometry_that_never_came_refuses_arming(rig):
+    rig.reports = False
+    rig.wait(2.0)
+    assert "nothing usable came on 'odom'" in rig.gate.arm(rig.steady_ns)
+
+
+@pytest.mark.parametrize("part", ["pose", "twist"])
+def test_odometry_that_is_not_a_number_three_times_stops(armed, part):
+    armed.follows = False
+    good = getattr(armed, part)
+    setattr(armed, part, np.full_like(good, np.nan))
+    armed.wait(3 * PERIOD)
+    assert (armed.level, armed.cause) == ("STOP", "odometry_invalid")
+    assert armed.monitor.rejected == 3
+
+
+def test_repeated_stamps_are_passed_over(armed):
+    armed.report()
+    assert armed.monitor.rejected == 1
+
+
+@pytest.mark.parametrize("jump", [[0.5, 0.0, 0.0], [0.0, 0.0, 0.5]])
+def test_odometry_that_jumps_stops(armed, jump):
+    armed.pose = armed.pose + jump
+    armed.tick()
+    assert (armed.level, armed.cause) == ("STOP", "odometry_jump")
+
+
+def test_turning_through_pi_is_no_jump(armed):
+    for _ in range(300):
+        armed.tick([0.0, 1.4])
+        armed.pose[2] = (armed.pose[2] + np.pi) % (2 * np.pi) - np.pi
+    assert armed.level in ("OK", "LIMITED")
+
+
+def test_a_base_that_does_not_follow_holds_then_stops(armed):
+    armed.follows = False
+    levels = []
+    for _ in range(150):
+        armed.tick([0.6, 0.0])
+        levels.append(armed.level)
+    assert armed.cause == "tracking_error"
+    assert 0.5 <= levels.index("HOLD") * PERIOD <= 1.0
+
+
+def test_a_base_that_rolls_on_is_told(armed):
+    armed.drive()
+    armed.tick(is_silent=True)
+    assert_comes_to_rest(armed, is_silent=True)
+    armed.follows, armed.twist = False, np.array([0.2, 0.0])
+    armed.wait(0.4, is_silent=True)
+    assert (armed.level, armed.cause) == ("STOP", "still_moving")
+
+
+def test_the_stop_input_brakes_in_the_next_tick(armed):
+    armed.drive()
+    before = armed.sent[-1]
+    armed.interlock.on_stop_input(is_asserted=True, steady_ns=armed.steady_ns)
+    assert (np.abs(armed.tick([0.6, 0.0])) < np.abs(before)).all()
+    assert_comes_to_rest(armed)
+    assert armed.cause == "stop_input"
+
+
+def test_a_stop_is_said_for_a_second_and_then_others_may_drive(armed):
+    armed.drive()
+    armed.interlock.latch.trip(Cause("stop_request", "asked for"))
+    assert_comes_to_rest(armed)
+    armed.wait(1.1)
+    assert armed.tick() is None
+
+
+@pytest.mark.parametrize("jump_s", [3600, -3600])
+def test_a_clock_that_jumps_stops(armed, jump_s):
+    armed.drive()
+    armed.now_ns += jump_s * 10**9
+    armed.tick([0.5, 0.4])
+    assert (armed.level, armed.cause) == ("STOP", "clock_jump")
+    assert_comes_to_rest(armed)
+
+
+def test_a_tick_at_once_after_the_last_one_changes_nothing(armed):
+    armed.drive()
+    assert armed.tick([0.6, 0.0], periods=0.1) is None
+
+
+@pytest.mark.parametrize("wanted", [[np.nan, 0.0], [0.0, np.inf], [0.0, 0.0, 0.0]])
+def test_what_makes_no_sense_brakes(armed, wanted):
+    armed.drive()
+    before = armed.sent[-1]
+    assert abs(armed.tick(wanted)[0]) < abs(before[0])
+
+
+def test_a_broken_filter_is_caught_and_sends_nothing(armed, monkeypatch):
+    armed.drive()
+
+    def broken(_self, twist, *_wanted):
+        return TwistStep(twist + 1.0, is_limited=False)
+
+    monkeypatch.setattr(TwistFilter, "step", broken)
+    assert armed.tick([0.5, 0.0]) is None
+    assert (armed.level, armed.cause) == ("STOP", "internal")
+    assert armed.interlock.counters.violations == 2
+    assert_comes_to_rest(armed)
+
+
+def test_rest_is_what_is_commanded_and_measured(armed):
+    assert armed.gate.is_at_rest
+    armed.drive()
+    assert not armed.gate.is_at_rest
+    armed.interlock.latch.trip(Cause("stop_request", "asked for"))
+    assert_comes_to_rest(armed)
+    armed.tick()
+    assert armed.gate.is_at_rest

@@ -1,0 +1,439 @@
+"""The arm gate as a real process, between a fake policy and a fake driver with the true types."""
+
+import math
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from qwen_vla_msgs.msg import ActionChunk as ActionChunkMessage
+from qwen_vla_msgs.msg import SafetyState
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool, String
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from qwen_vla_ros.embodiment.load import load_embodiment
+from qwen_vla_ros.evaluation.command_audit import CommandAudit
+from qwen_vla_ros.ros.conversions import chunk_to_message
+from qwen_vla_ros.ros.qos import COMMAND, LATCHED, STATE
+from qwen_vla_ros.types import ActionChunk
+
+pytestmark = pytest.mark.ros
+
+START_S = 15.0
+BRAKING_S = 0.125
+PERIOD_S = 0.02
+WAIST = "left_waist"
+HOME = np.array([0.0, -0.96, 1.16, 0.0, -0.3, 0.0, 0.04] * 2)
+
+
+class FakeArms:
+    """Two arms whose joint_trajectory_controllers do as told; and their joint states."""
+
+    def __init__(self, graph, robot) -> None:
+        self.node = graph.node
+        self.robot = robot
+        self.position = dict(zip(robot.joints, HOME, strict=True))
+        self.velocity = dict.fromkeys(robot.joints, 0.0)
+        self.is_paused = False
+        self.audit = CommandAudit(robot)
+        self.commands: list[tuple[float, JointTrajectory]] = []
+        self._playing: dict[str, tuple[float, list[float], JointTrajectory]] = {}
+        self._states = self.node.create_publisher(JointState, "joint_states", STATE)
+        for output in robot.file.command.outputs:
+            self.node.create_subscription(
+                JointTrajectory, output.topic, self._on_trajectory, COMMAND
+            )
+        self.node.create_timer(PERIOD_S, self._step)
+
+    def goes_home(self) -> None:
+        """Forget all commands and stand at the beginning."""
+        self._playing.clear()
+        self.position = dict(zip(self.robot.joints, HOME, strict=True))
+        self.velocity = dict.fromkeys(self.robot.joints, 0.0)
+
+    def speed(self) -> float:
+        """Greatest speed of any joint as the controllers drive them now."""
+        return max(abs(speed) for speed in self.velocity.values())
+
+    def rests(self) -> bool:
+        """Whether nothing moves to speak of."""
+        return self.speed() < 0.002
+
+    def last_moving_s(self) -> float:
+        """When a command that moves something was last received."""
+        return max(t for t, message in self.commands if any(message.points[0].velocities))
+
+    def _on_trajectory(self, message: JointTrajectory) -> None:
+        now_s = time.monotonic()
+        start = [self.position[joint] for joint in message.joint_names]
+        self.commands.append((now_s, message))
+        points = message.points
+        self.audit.on_trajectory(
+            message.joint_names,
+            [point.positions for point in points],
+            [point.velocities for point in points],
+            now_s,
+        )
+        self._playing[message.joint_names[0]] = (now_s, start, message)
+
+    def _step(self) -> None:
+        now_s = time.monotonic()
+        for begin_s, start, message in list(self._playing.values()):
+            times = [0.0, *(_seconds(point.time_from_start) for point in message.points)]
+            for i, joint in enumerate(message.joint_names):
+                places = [start[i], *(point.positions[i] for point in message.points)]
+                place = float(np.interp(now_s - begin_s, times, places))
+                self.velocity[joint] = (place - self.position[joint]) / PERIOD_S
+                self.position[joint] = place
+        if self.is_paused:
+            return
+        message = JointState(
+            name=list(self.position),
+            position=list(self.position.values()),
+            velocity=list(self.velocity.values()),
+        )
+        message.header.stamp = self.node.get_clock().now().to_msg()
+        self._states.publish(message)
+
+
+class FakePolicy:
+    """Proposes a slow swing of one joint, ten chunks a second, played by absolute time."""
+
+    def __init__(self, graph, robot) -> None:
+        self.node = graph.node
+        self.robot = robot
+        self.is_running = False
+        self.poison = None
+        self.last_end_s = 0.0
+        self._sequence = 0
+        self._episode = 0
+        self._begin_ns = 0
+        self._publisher = self.node.create_publisher(
+            ActionChunkMessage, "arm_gate/input/action_chunk", COMMAND
+        )
+        self.node.create_timer(0.1, self._propose)
+
+    def begin(self) -> None:
+        """Begin an episode."""
+        self._episode += 1
+        self._begin_ns = self.now_ns()
+        self.poison = None
+        self.is_running = True
+
+    def now_ns(self) -> int:
+        return self.node.get_clock().now().nanoseconds
+
+    def _propose(self) -> None:
+        if not self.is_running:
+            return
+        stamp_ns = self.now_ns()
+        times = (stamp_ns - self._begin_ns) / 1e9 + np.arange(16) * self.robot.dt
+        joints = np.tile(HOME, (16, 1))
+        joints[:, 0] = HOME[0] + 0.4 * (1 - np.cos(2 * np.pi * times / 4))
+        actions = self.robot.channels_from_joints(joints)
+        if self.poison is not None:
+            actions[3, 5] = self.poison
+        self._sequence += 1
+        chunk = ActionChunk(
+            stamp_ns=stamp_ns,
+            dt=self.robot.dt,
+            channels=self.robot.channels,
+            actions=actions,
+            sequence=self._sequence,
+            episode=f"episode {self._episode}",
+            embodiment=self.robot.name,
+            embodiment_hash=self.robot.hash,
+        )
+        self._publisher.publish(chunk_to_message(chunk))
+        self.last_end_s = time.monotonic() + 16 * self.robot.dt
+
+
+class Operator:
+    """Hears what the gate says, arms it and stops it."""
+
+    def __init__(self, graph) -> None:
+        self.graph = graph
+        self.states: list[SafetyState] = []
+        node = graph.node
+        node.create_subscription(
+            SafetyState, "arm_gate/output/safety_state", self.states.append, LATCHED
+        )
+        self.stop_input = node.create_publisher(Bool, "arm_gate/input/stop", COMMAND)
+        self._arm = node.create_client(Trigger, "arm_gate/arm")
+        self._stop = node.create_client(Trigger, "arm_gate/stop")
+
+    @property
+    def state(self) -> SafetyState:
+        return self.states[-1]
+
+    def call(self, client) -> Trigger.Response:
+        assert self.graph.wait_for(client.service_is_ready, START_S)
+        future = client.call_async(Trigger.Request())
+        assert self.graph.wait_for(future.done, 5)
+        return future.result()
+
+    def arm(self, patience_s=START_S) -> str:
+        """Arm as soon as the gate lets itself be armed; returns what it says."""
+        deadline = time.monotonic() + patience_s
+        while True:
+            answer = self.call(self._arm)
+            if answer.success or time.monotonic() > deadline:
+                return answer.message
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        assert self.call(self._stop).success
+
+    def waits_for(self, level, cause=None, seconds=5.0) -> bool:
+        return self.graph.wait_for(
+            lambda: self.state.level == level and cause in (None, self.state.cause), seconds
+        )
+
+
+@pytest.fixture(scope="module")
+def aloha():
+    return load_embodiment("aloha_sim")
+
+
+@pytest.fixture(scope="module")
+def cell(shared_ros_graph, aloha):
+    """A gate that runs, with all that it needs."""
+    return Cell(shared_ros_graph, aloha)
+
+
+class Cell:
+    """Arms, a policy, an operator and the gate between them."""
+
+    def __init__(self, graph, robot) -> None:
+        self.graph = graph
+        self.arms = FakeArms(graph, robot)
+        self.policy = FakePolicy(graph, robot)
+        self.operator = Operator(graph)
+        self.gate = graph.start("arm_gate", {"embodiment": robot.name})
+
+    def moves(self) -> None:
+        """Be armed and in motion."""
+        assert self.operator.arm() == "armed", self.gate.output
+        self.policy.begin()
+        assert self.graph.wait_for(lambda: self.arms.speed() > 0.2, 5), self.gate.output
+
+    def rests(self) -> None:
+        """Be stopped and at home, with nothing pending."""
+        self.policy.is_running = False
+        self.arms.is_paused = False
+        self.operator.stop_input.publish(Bool(data=False))
+        self.operator.stop()
+        assert self.graph.wait_for(self.arms.rests, 3)
+        time.sleep(1.3)  # until the stop has been said
+        self.arms.goes_home()
+        time.sleep(0.1)  # until the gate has seen that leap
+        self.arms.commands.clear()
+        self.arms.audit = CommandAudit(self.arms.robot)
+
+
+@pytest.fixture
+def moving(cell):
+    cell.rests()
+    cell.moves()
+    return cell
+
+
+def test_nothing_moves_and_nothing_is_said_to_a_controller_before_arming(cell):
+    assert cell.operator.waits_for(SafetyState.STOP, "not_armed", START_S), cell.gate.output
+    cell.policy.begin()
+    time.sleep(1.5)
+    assert cell.arms.commands == []
+    assert cell.operator.state.chunks_accepted > 5
+    assert not cell.operator.state.armed
+
+
+def test_an_armed_arm_moves_in_radians_and_stays_in_its_envelope(moving):
+    time.sleep(2.0)
+    assert moving.arms.position[WAIST] > 0.3
+    assert moving.arms.audit.commands > 100
+    assert moving.arms.audit.violations == {}
+    moving.operator.states.clear()
+    assert moving.graph.wait_for(lambda: moving.operator.state.violations == 0, 2)
+    assert moving.operator.state.level <= SafetyState.LIMITED
+    for _, message in moving.arms.commands:
+        assert message.header.stamp.sec == message.header.stamp.nanosec == 0
+        times = [_seconds(point.time_from_start) for point in message.points]
+        assert times == sorted(set(times))
+        assert times[-1] <= 0.2 + 1e-9
+        assert not any(message.points[-1].velocities)
+
+
+def test_one_bad_chunk_is_rejected_and_the_motion_goes_on(moving):
+    before = moving.operator.state.chunks_rejected
+    moving.policy.poison = math.nan
+    time.sleep(0.12)
+    moving.policy.poison = None
+    time.sleep(0.7)
+    assert moving.operator.state.level <= SafetyState.LIMITED
+    assert before < moving.operator.state.chunks_rejected <= before + 2
+
+
+def test_a_policy_that_sends_nan_stops_the_arm_at_rest(moving):
+    moving.policy.poison = math.nan
+    assert moving.operator.waits_for(SafetyState.STOP, "chunks_rejected")
+    assert "right_" in moving.operator.state.detail or "left_" in moving.operator.state.detail
+    assert moving.graph.wait_for(moving.arms.rests, 2 * BRAKING_S + 0.2)
+    assert moving.arms.audit.violations == {}
+
+
+def test_a_policy_that_dies_ends_the_motion_soon_after_its_chunk(moving):
+    moving.policy.is_running = False
+    end_s = moving.policy.last_end_s
+    assert moving.operator.waits_for(SafetyState.HOLD, "policy_silent")
+    time.sleep(0.6)
+    assert moving.arms.last_moving_s() <= end_s + 0.3
+    # The gate itself goes on saying rest (W5).
+    count = len(moving.arms.commands)
+    time.sleep(0.3)
+    assert len(moving.arms.commands) > count + 20
+    # A policy that comes back moves the arm again, and nobody needs to arm.
+    moving.policy.begin()
+    moving.policy._begin_ns -= 1  # the swing begins where the arm does not stand: it holds ...
+    assert moving.operator.waits_for(SafetyState.HOLD, "start_jump")
+
+
+def test_the_stop_service_brings_the_arm_to_rest(moving):
+    moving.operator.stop()
+    asked_s = time.monotonic()
+    assert moving.operator.waits_for(SafetyState.STOP, "stop_request")
+    time.sleep(0.5)
+    assert moving.arms.last_moving_s() - asked_s <= 2 * PERIOD_S + BRAKING_S + 0.05
+    time.sleep(0.5)
+    assert moving.arms.rests()
+    assert not moving.operator.state.armed
+
+
+def test_the_stop_input_stops_and_its_release_moves_nothing(moving):
+    moving.operator.stop_input.publish(Bool(data=True))
+    asked_s = time.monotonic()
+    assert moving.operator.waits_for(SafetyState.STOP, "stop_input")
+    answer = moving.operator.arm(patience_s=1.5)
+    assert answer == "not armed: the stop input is asserted"
+    moving.operator.stop_input.publish(Bool(data=False))
+    time.sleep(0.5)
+    assert moving.arms.last_moving_s() - asked_s <= 2 * PERIOD_S + BRAKING_S + 0.05
+    assert moving.operator.state.level == SafetyState.STOP
+
+
+def test_joint_states_that_stop_stop_the_arm(moving):
+    moving.arms.is_paused = True
+    assert moving.operator.waits_for(SafetyState.STOP, "joint_states_stale", 1.0)
+    time.sleep(0.4)
+    last = moving.arms.commands[-1][1].points[-1]
+    assert not any(last.velocities)
+
+
+def test_a_second_publisher_on_a_command_topic_stops_the_arm(moving):
+    node = moving.graph.node
+    intruder = node.create_publisher(JointTrajectory, "left_arm_controller/joint_trajectory", 1)
+    try:
+        assert moving.operator.waits_for(SafetyState.STOP, "intruder", 3)
+        assert "witness" in moving.operator.state.detail
+    finally:
+        node.destroy_publisher(intruder)
+
+
+def test_deactivating_brakes_and_activating_again_does_not_arm(moving):
+    node = moving.graph.node
+    client = node.create_client(ChangeState, "arm_gate/change_state")
+
+    def change(transition):
+        assert moving.graph.wait_for(client.service_is_ready, 5)
+        future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
+        assert moving.graph.wait_for(future.done, 5)
+        return future.result().success
+
+    assert change(Transition.TRANSITION_DEACTIVATE)
+    assert moving.operator.waits_for(SafetyState.STOP, "deactivated")
+    time.sleep(0.6)
+    assert moving.arms.rests()
+    assert "not active" in moving.operator.arm(patience_s=0.1)
+    assert change(Transition.TRANSITION_ACTIVATE)
+    time.sleep(0.3)
+    assert moving.operator.state.level == SafetyState.STOP
+    assert moving.arms.rests()
+
+
+def test_an_interrupt_brings_the_arm_to_rest_and_ends_well(cell):
+    cell.rests()
+    cell.moves()
+    begin_s = time.monotonic()
+    assert cell.gate.interrupt(3) == 0
+    assert time.monotonic() - begin_s < 2.0
+    time.sleep(0.3)
+    assert cell.arms.rests()
+    assert not any(cell.arms.commands[-1][1].points[0].velocities)
+    assert cell.arms.audit.violations == {}
+
+
+def test_a_killed_gate_leaves_a_motion_that_ends_by_itself(ros_graph, aloha):
+    cell = Cell(ros_graph, aloha)
+    cell.moves()
+    cell.gate.send_signal(signal.SIGKILL)
+    killed_s = time.monotonic()
+    assert ros_graph.wait_for(cell.arms.rests, 1.0)
+    assert time.monotonic() - killed_s <= 0.2 + 3 * PERIOD_S
+
+
+def test_a_gate_that_nobody_listens_to_refuses_with_a_sentence(ros_graph, aloha):
+    node = ros_graph.node
+    states = node.create_publisher(JointState, "joint_states", STATE)
+    gate = ros_graph.start("arm_gate", {"embodiment": "aloha_sim"})
+    sentence = (
+        "cannot activate: command topic '/left_arm_controller/joint_trajectory' has no subscriber."
+    )
+    assert gate.wait_for_line(sentence, START_S), gate.output
+    elsewhere = type(ros_graph)()  # one participant cannot have two types on a topic
+    wrong = "left_arm_controller/joint_trajectory"
+    elsewhere.node.create_subscription(String, wrong, lambda _: None, 1)
+    assert gate.wait_for_line("expected trajectory_msgs/msg/JointTrajectory", 5), gate.output
+    elsewhere.close()
+    # With listeners, joint states are still missing; and with those, nothing is.
+    FakeArms(ros_graph, aloha).is_paused = True
+    assert gate.wait_for_line("nothing usable came on 'joint_states' yet", 5), gate.output
+    node.destroy_publisher(states)
+
+
+def test_a_second_gate_refuses(ros_graph, aloha):
+    cell = Cell(ros_graph, aloha)
+    assert cell.gate.wait_for_line("active", START_S)
+    second = ros_graph.start("arm_gate", {"embodiment": "aloha_sim"})
+    assert second.wait_for_line("has another publisher", START_S), second.output
+
+
+def test_the_gate_process_knows_no_model_and_starts_in_a_second():
+    code = (
+        "import time; begin = time.perf_counter()\n"
+        "import sys, qwen_vla_ros.nodes.arm_gate, qwen_vla_ros.nodes.base_gate\n"
+        "from qwen_vla_ros.embodiment.load import load_embodiment\n"
+        "load_embodiment('aloha_sim')\n"
+        "print(time.perf_counter() - begin)\n"
+        "heavy = {'torch', 'transformers', 'mujoco', 'pinocchio', 'qwen_vla_ros.policy'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    output = min(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        for _ in range(3)
+    )
+    assert output[1] == "[]"
+    assert float(output[0]) < 1.0
+
+
+def _seconds(duration) -> float:
+    return duration.sec + duration.nanosec * 1e-9

@@ -1,0 +1,86 @@
+"""The launch file starts what `qwen-vla up` starts. Runs where ROS's launch is installed."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import yaml
+
+# The project's own launch/ folder makes `import launch` succeed as an empty namespace package.
+pytest.importorskip("launch.actions", reason="ROS's launch is not installed")
+pytest.importorskip("launch_ros.actions")
+
+from launch import LaunchContext
+from launch.actions import DeclareLaunchArgument, ExecuteLocal
+from launch_ros.actions import Node
+
+from qwen_vla_ros.bringup import ARGUMENTS, bringup_from_words
+
+pytestmark = pytest.mark.ros
+
+LAUNCH_FILE = Path(__file__).parents[2] / "launch" / "bringup.launch.py"
+
+
+@pytest.fixture(scope="module")
+def description():
+    spec = importlib.util.spec_from_file_location("bringup_launch", LAUNCH_FILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.generate_launch_description()
+
+
+def meaning(arguments: list[str]) -> dict[str, object]:
+    """What a ROS command line says, however it says it: name, namespace, parameters, remaps."""
+    said: dict[str, object] = {"name": "", "namespace": "", "parameters": {}, "remappings": set()}
+    words = iter(word for word in arguments if word != "--ros-args")
+    for flag in words:
+        value = next(words)
+        if flag == "--params-file":
+            for content in yaml.safe_load(Path(value).read_text()).values():
+                said["parameters"].update(content["ros__parameters"])
+        elif flag == "-p":
+            name, text = value.split(":=", 1)
+            said["parameters"][name] = yaml.safe_load(text)
+        elif value.startswith("__node:="):
+            said["name"] = value.removeprefix("__node:=")
+        elif value.startswith("__ns:="):
+            said["namespace"] = value.removeprefix("__ns:=").strip("/")
+        else:
+            said["remappings"].add(value)
+    return said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"robot": "aloha_sim", "policy": "expert"},
+        {"robot": "diffbot_sim", "policy": "expert", "namespace": "cell", "use_sim_time": "true"},
+    ],
+)
+def test_launch_and_up_start_the_same_processes(monkeypatch, description, words):
+    # Everything but the start itself happens: the command line is the one that would run.
+    monkeypatch.setattr(ExecuteLocal, "execute", ExecuteLocal.prepare)
+    context = LaunchContext(argv=[])
+    context.launch_configurations.update(words)
+    actions = [action for entity in description.entities for action in entity.visit(context) or []]
+    launched = {}
+    for action in actions:
+        if isinstance(action, Node):
+            action.execute(context)
+            executable, *arguments = action.process_description.final_cmd
+            launched[Path(executable).name] = meaning(arguments)
+    said = {argument.name: argument.default for argument in ARGUMENTS} | words
+    supervised = {
+        spec.executable: meaning(spec.ros_arguments()) for spec in bringup_from_words(said).nodes()
+    }
+    assert launched == supervised
+    assert len(launched) == 3
+
+
+def test_every_argument_is_declared_with_its_description(description):
+    declared = {
+        entity.name: entity.description.split(" Valid choices")[0]
+        for entity in description.entities
+        if isinstance(entity, DeclareLaunchArgument)
+    }
+    assert declared == {argument.name: argument.description for argument in ARGUMENTS}
