@@ -1,4 +1,4 @@
-# The front doors. `make help` lists them; every one but `setup` expects that `make setup` has run.
+# The front doors. `make help` lists them. `demo` and `test` set up what they need by themselves.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -21,10 +21,10 @@ setup: ## make .venv and build the workspace; a second run does only what change
 	@command -v python3 > /dev/null || { echo "setup: needs python3 (3.11 or 3.12)" >&2; exit 1; }
 	@python3 scripts/setup_workspace.py
 
-demo: .venv ## two simulated robots, a video of each, and a summary in out/demo
+demo: setup ## two simulated robots, a video of each, and a summary in out/demo
 	@$(ENTER) $(BIN)/qwen-vla demo $(DEMO)
 
-test: .venv ## all tests; choose some with TEST="test/core -k prompt"
+test: setup ## all tests; choose some with TEST="test/core -k prompt"
 	@$(ENTER) $(BIN)/pytest --durations=10 $(TEST)
 
 test-fast: .venv ## what needs no ROS and no patience

@@ -48,5 +48,6 @@ def _node(spec: NodeSpec) -> Node:
         namespace=spec.namespace,
         parameters=[dict(spec.parameters)],
         remappings=list(spec.remappings),
+        ros_arguments=spec.ros_flags,
         output="screen",
     )

@@ -11,8 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from std_srvs.srv import Trigger
+
+    from qwen_vla_ros.bringup import Bringup
 
 
 class NodeProcess:
@@ -115,6 +121,25 @@ class RosGraph:
         process = NodeProcess(executable, arguments)
         self._processes.append(process)
         return process
+
+    def bring_up(self, bringup: Bringup) -> dict[str, NodeProcess]:
+        """Start a whole robot; returns its processes by name."""
+        processes = {
+            spec.name: NodeProcess(spec.executable, spec.ros_arguments())
+            for spec in bringup.nodes()
+        }
+        self._processes += processes.values()
+        return processes
+
+    def call(self, name: str) -> Trigger.Response:
+        """Call a Trigger service, waiting for it to be there."""
+        from std_srvs.srv import Trigger
+
+        client = self.node.create_client(Trigger, name)
+        assert self.wait_for(client.service_is_ready, 10)
+        future = client.call_async(Trigger.Request())
+        assert self.wait_for(future.done, 5)
+        return future.result()
 
     def wait_for(self, claim: Callable[[], object], seconds: float) -> bool:
         """Wait until a claim holds; it may fail for lack of data meanwhile."""

@@ -31,9 +31,12 @@ def description():
 
 def meaning(arguments: list[str]) -> dict[str, object]:
     """What a ROS command line says, however it says it: name, namespace, parameters, remaps."""
-    said: dict[str, object] = {"name": "", "namespace": "", "parameters": {}, "remappings": set()}
+    said = {"name": "", "namespace": "", "flags": set(), "parameters": {}, "remappings": set()}
     words = iter(word for word in arguments if word != "--ros-args")
     for flag in words:
+        if flag.startswith("--disable"):
+            said["flags"].add(flag)
+            continue
         value = next(words)
         if flag == "--params-file":
             for content in yaml.safe_load(Path(value).read_text()).values():

@@ -83,6 +83,7 @@ class NodeSpec:
         namespace: Where its relative names live; "" is the root.
         parameters: Values by parameter name.
         remappings: (from, to) pairs.
+        logs_to_disk: Whether ROS writes the node's log to a file, and may wait for the disk.
         stop_order: Processes with a lower number are stopped first: what commands before what
             brakes, what brakes before what moves.
     """
@@ -91,6 +92,7 @@ class NodeSpec:
     namespace: str
     parameters: Mapping[str, Value]
     remappings: tuple[tuple[str, str], ...] = ()
+    logs_to_disk: bool = True
     stop_order: int = 0
 
     @property
@@ -98,9 +100,14 @@ class NodeSpec:
         """Name of the node."""
         return self.executable
 
+    @property
+    def ros_flags(self) -> list[str]:
+        """Flags for ROS itself."""
+        return [] if self.logs_to_disk else ["--disable-external-lib-logs"]
+
     def ros_arguments(self) -> list[str]:
         """Return the command line after the executable."""
-        arguments = ["--ros-args", "-r", f"__node:={self.name}"]
+        arguments = ["--ros-args", *self.ros_flags, "-r", f"__node:={self.name}"]
         if self.namespace:
             arguments += ["-r", f"__ns:=/{self.namespace}"]
         for name, value in self.parameters.items():
@@ -209,6 +216,7 @@ class Bringup:
                 ("~/input/action_chunk", "policy/output/action_chunk"),
                 ("~/input/stop", "stop"),
             ),
+            logs_to_disk=False,
             stop_order=1,
         )
 

@@ -1,4 +1,4 @@
-"""Errors that are meant for people: what is wrong, where, what was probably meant, what is allowed."""
+"""Errors for people: what is wrong, where, what was probably meant, what is allowed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class QwenVlaError(Exception):
-    """A mistake of the user or of the world, told in one sentence and shown without a traceback."""
+    """A mistake of the user or of the world: one sentence, shown without a traceback."""
 
 
 class EmbodimentError(QwenVlaError):

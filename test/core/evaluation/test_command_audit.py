@@ -17,7 +17,7 @@ def base_audit():
 
 
 def test_a_short_stop_inside_the_envelope_is_clean(audit):
-    audit.on_trajectory(["left_waist"], [[0.0], [0.01]], [[1.0], [0.0]], 0.0)
+    audit.on_trajectory(["left_waist"], [[0.0], [0.01]], [[1.0], [0.0]])
     assert audit.commands == 1
     assert audit.total_violations == 0
 
@@ -33,18 +33,11 @@ def test_a_short_stop_inside_the_envelope_is_clean(audit):
     ],
 )
 def test_what_leaves_the_envelope_is_found(audit, positions, velocities, finding):
-    audit.on_trajectory(["left_waist"], positions, velocities, 0.0)
+    audit.on_trajectory(["left_waist"], positions, velocities)
     assert audit.violations == {finding: 1}
 
 
 @pytest.mark.parametrize(("linear", "angular"), [(0.7, 0.0), (0.0, -1.6), (math.nan, 0.0)])
 def test_a_twist_outside_the_envelope_is_found(base_audit, linear, angular):
-    base_audit.on_twist(linear, angular, 0.0)
+    base_audit.on_twist(linear, angular)
     assert base_audit.total_violations == 1
-
-
-def test_rate_and_longest_gap_are_told(base_audit):
-    for seconds in (0.0, 0.02, 0.04, 0.1):
-        base_audit.on_twist(0.1, 0.0, seconds)
-    assert base_audit.rate_hz() == pytest.approx(30.0)
-    assert base_audit.longest_gap_s() == pytest.approx(0.06)

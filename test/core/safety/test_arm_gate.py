@@ -1,10 +1,15 @@
 """The gate of the joints: what moves, what stops, and within which time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qwen_vla_ros.embodiment.load import load_embodiment
+from qwen_vla_ros.errors import EmbodimentError
+from qwen_vla_ros.safety.arm_gate import ArmGate
 from qwen_vla_ros.safety.brake_filter import BrakeFilter, Step
 from qwen_vla_ros.safety.latch import Cause
 
@@ -45,6 +50,12 @@ def test_arming_needs_a_second_of_good_joint_states(rig):
     rig.wait(0.6)
     assert rig.gate.arm(rig.steady_ns) == ""
     assert rig.level == "OK"
+
+
+def test_arming_an_armed_arm_changes_nothing(armed):
+    armed.move()
+    assert armed.gate.arm(armed.steady_ns) == ""
+    assert armed.speed() > 0
 
 
 def test_a_moving_arm_is_not_armed(rig):
@@ -566,3 +577,41 @@ def test_rest_is_what_is_commanded_and_measured(armed):
     armed.now_ns += 1
     armed.report(velocities=np.zeros(3))
     assert armed.gate.is_at_rest
+
+
+# From the embodiment file ---------------------------------------------------------------------
+
+
+def test_the_gate_of_a_robot_has_the_limits_and_sources_of_its_file():
+    robot = load_embodiment("aloha_sim")
+    gate = ArmGate.from_embodiment(robot)
+    assert gate.envelope.names == robot.joints
+    assert [monitor.topic for monitor in gate.monitors] == ["joint_states"]
+
+
+def test_a_base_has_no_arm_gate():
+    with pytest.raises(EmbodimentError, match="no channel commands a joint"):
+        ArmGate.from_embodiment(load_embodiment("diffbot_sim"))
+
+
+def test_a_joint_that_nothing_reports_is_refused():
+    robot = load_embodiment("aloha_sim")
+    blind = robot.file.state[0].model_copy(update={"joints": robot.joints[:-1]})
+    file = robot.file.model_copy(update={"state": (blind,)})
+    with pytest.raises(EmbodimentError, match="no source reports 'right_finger'"):
+        ArmGate.from_embodiment(replace(robot, file=file))
+
+
+def test_two_sources_report_their_halves():
+    robot = load_embodiment("aloha_sim")
+    halves = [
+        robot.file.state[0].model_copy(update={"topic": side, "joints": joints})
+        for side, joints in (("left", robot.joints[:7]), ("right", robot.joints[7:]))
+    ]
+    wheels = halves[0].model_copy(update={"topic": "wheels", "joints": ("wheel",)})
+    file = robot.file.model_copy(update={"state": (wheels, *halves)})
+    gate = ArmGate.from_embodiment(replace(robot, file=file))
+    for number, monitor in enumerate(gate.monitors):
+        assert gate.measured is None
+        monitor.observe(halves[number].joints, [0.1 * number] * 7, [0.0] * 7, 10**15, 10**15, 1)
+    np.testing.assert_array_equal(gate.measured, np.repeat([0.0, 0.1], 7))

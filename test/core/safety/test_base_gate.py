@@ -1,8 +1,12 @@
 """The gate of a base: what drives, what stops, and within which time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from qwen_vla_ros.embodiment.load import load_embodiment
+from qwen_vla_ros.errors import EmbodimentError
 from qwen_vla_ros.safety.base_gate import BaseGate
 from qwen_vla_ros.safety.envelope import BaseEnvelope
 from qwen_vla_ros.safety.interlock import Interlock
@@ -265,3 +269,16 @@ def test_rest_is_what_is_commanded_and_measured(armed):
     assert_comes_to_rest(armed)
     armed.tick()
     assert armed.gate.is_at_rest
+
+
+def test_the_gate_of_a_robot_has_the_limits_and_source_of_its_file():
+    gate = BaseGate.from_embodiment(load_embodiment("diffbot_sim"))
+    assert gate.monitor.topic == "odom"
+    assert not gate.interlock.latch.is_armed
+
+
+def test_a_base_whose_place_nothing_reports_is_refused():
+    robot = load_embodiment("diffbot_sim")
+    blind = replace(robot, file=robot.file.model_copy(update={"state": ()}))
+    with pytest.raises(EmbodimentError, match="one source of type nav_msgs/msg/Odometry"):
+        BaseGate.from_embodiment(blind)

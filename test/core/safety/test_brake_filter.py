@@ -292,6 +292,13 @@ def test_a_joint_outside_its_limits_moves_inwards_slowly_and_never_further_out(s
     np.testing.assert_allclose(q, 0.0, atol=1e-9)
 
 
+def test_a_joint_that_moves_out_while_outside_brakes_as_hard_as_it_may():
+    envelope = make_envelope()
+    q, v = envelope.upper + 0.05, np.full(4, 0.5)
+    step = BrakeFilter(envelope).step(q, v, q + 1, v, PERIOD)
+    np.testing.assert_allclose(step.velocity, v - envelope.acceleration * PERIOD)
+
+
 def test_eight_attacks_leave_the_envelope_of_the_aloha_untouched(aloha, attacks):
     # 8 x 100,000 commands of 14 joints: 250 arms side by side, each joint for itself.
     copies = 250

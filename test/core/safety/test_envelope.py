@@ -1,5 +1,7 @@
 """Limits as arrays."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -70,6 +72,26 @@ def test_a_base_has_its_limits_from_the_embodiment_file():
     base = BaseEnvelope.from_embodiment(robot)
     assert base.velocity[0] == robot.file.safety.base.linear_velocity
     assert base.acceleration[1] == robot.file.safety.base.angular_acceleration
+
+
+def changed(robot, **safety):
+    file = robot.file.model_copy(update={"safety": robot.file.safety.model_copy(update=safety)})
+    return replace(robot, file=file)
+
+
+def test_a_joint_without_limits_is_refused():
+    robot = load_embodiment("aloha_sim")
+    joints = {name: j for name, j in robot.file.safety.joints.items() if name != "left_elbow"}
+    with pytest.raises(EmbodimentError, match="'left_elbow' has no limits"):
+        JointEnvelope.from_embodiment(changed(robot, joints=joints))
+
+
+def test_a_joint_that_cannot_stop_within_a_trajectory_is_refused():
+    robot = load_embodiment("aloha_sim")
+    joints = dict(robot.file.safety.joints)
+    joints["left_elbow"] = joints["left_elbow"].model_copy(update={"acceleration": 10.0})
+    with pytest.raises(EmbodimentError, match=r"left_elbow: a stop takes 0\.220 s"):
+        JointEnvelope.from_embodiment(changed(robot, joints=joints))
 
 
 def test_an_arm_has_no_base_limits():

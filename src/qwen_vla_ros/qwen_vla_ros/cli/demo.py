@@ -38,9 +38,15 @@ ACTS = (
     Act(robot="aloha_sim", policy="expert", title="ALOHA, scripted expert", time_limit_s=40),
     Act(robot="diffbot_sim", policy="expert", title="DiffBot, scripted expert", time_limit_s=40),
     Act(
+        robot="diffbot_sim",
+        policy="qwen_vla",
+        title="DiffBot, untrained nano model: random motion, kept inside the envelope",
+        time_limit_s=10,
+    ),
+    Act(
         robot="aloha_sim",
         policy="qwen_vla",
-        title="ALOHA, untrained nano model: random motion inside the envelope",
+        title="ALOHA, the same weights: they begin far from the arms, and the gate holds",
         time_limit_s=10,
     ),
 )
@@ -59,12 +65,11 @@ class Scene:
     why: str
     duration_s: float
     chunks: int
-    commands: int
-    command_rate_hz: float
-    longest_gap_ms: float
+    commands_checked: int
+    ticks: int
+    tick_rate_hz: float
     ticks_limited: int
     ticks_late: int
-    ticks: int
     violations: int
     stage_ms: dict[str, float]
     video: str
@@ -79,6 +84,8 @@ def demo(out: Path, seed: int) -> int:
         console.rule(f"[bold]{number}/{len(ACTS)} {act.title}")
         scene = _play(act, out / f"{number}_{act.robot}_{act.policy}.mp4", seed, checkpoint)
         console.print(f"[bold]{scene.outcome}[/] in {scene.duration_s:.1f} s: {scene.why}")
+        stages = (f"{stage} {ms:g} ms" for stage, ms in scene.stage_ms.items())
+        console.print(f"{scene.chunks} chunks; p50 of each stage: {', '.join(stages)}")
         scenes.append(scene)
     summary = out / "summary.json"
     summary.write_text(json.dumps([asdict(scene) for scene in scenes], indent=2) + "\n")
@@ -106,8 +113,9 @@ def _play(act: Act, video: Path, seed: int, checkpoint: Path) -> Scene:
         with Film(operator.node, video, ("overview/image_raw", *cameras)) as film:
             operator.wait_for_policy(60)
             instruction = operator.reset(seed)
-            operator.arm(30)
             tap_commands(operator.node, audit)
+            operator.arm(30)
+            before, begin = operator.safety, time.monotonic()
             task = bar.add_task(instruction, total=1.0)
 
             def show(feedback: ExecuteInstruction.Feedback) -> None:
@@ -117,9 +125,11 @@ def _play(act: Act, video: Path, seed: int, checkpoint: Path) -> Scene:
                     stages.setdefault(stage, []).append(seconds)
 
             result = operator.execute(instruction, act.time_limit_s, show)
+            operator.spin(0.6)  # the gate tells its counters twice a second
+            after, seconds = operator.safety, time.monotonic() - begin
             film.caption(f'"{instruction}"   {OUTCOMES[result.outcome]}')
-            operator.spin(1.5)
-        safety = operator.safety
+            operator.spin(1.0)
+    ticks = after.ticks - before.ticks
     return Scene(
         title=act.title,
         robot=act.robot,
@@ -130,13 +140,12 @@ def _play(act: Act, video: Path, seed: int, checkpoint: Path) -> Scene:
         why=result.why,
         duration_s=round(result.duration_s, 2),
         chunks=result.chunks,
-        commands=audit.commands,
-        command_rate_hz=round(audit.rate_hz() / len(robot.file.command.outputs), 2),
-        longest_gap_ms=round(audit.longest_gap_s() * 1e3, 1),
-        ticks_limited=safety.ticks_limited,
-        ticks_late=safety.ticks_late,
-        ticks=safety.ticks,
-        violations=audit.total_violations + safety.violations,
+        commands_checked=audit.commands,
+        ticks=ticks,
+        tick_rate_hz=round(ticks / seconds, 2),
+        ticks_limited=after.ticks_limited - before.ticks_limited,
+        ticks_late=after.ticks_late - before.ticks_late,
+        violations=audit.total_violations + after.violations,
         stage_ms={
             stage: round(1e3 * sorted(values)[len(values) // 2], 1)
             for stage, values in stages.items()
@@ -158,8 +167,8 @@ def _nano_checkpoint(folder: Path) -> Path:
 def _bar(act: Act) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn(f"of {act.time_limit_s:g} s or the judge's yes"),
+        BarColumn(bar_width=20),
+        TextColumn(f"at most {act.time_limit_s:g} s"),
         TimeElapsedColumn(),
         console=console,
     )
@@ -167,18 +176,18 @@ def _bar(act: Act) -> Progress:
 
 def _table(scenes: list[Scene]) -> Table:
     table = Table(title="what was seen")
-    columns = ("act", "outcome", "time", "commands", "rate", "limited", "violations", "stages p50")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    table.add_column("act", no_wrap=True)
+    table.add_column("outcome")
+    for column in ("time", "gate", "limited", "late", "violations"):
+        table.add_column(column, justify="right")
     for scene in scenes:
         table.add_row(
-            f"{scene.robot} / {scene.policy}",
+            f"{scene.robot} {scene.policy}",
             scene.outcome,
             f"{scene.duration_s:.1f} s",
-            str(scene.commands),
-            f"{scene.command_rate_hz:.1f} Hz",
-            f"{scene.ticks_limited} of {scene.ticks}",
+            f"{scene.tick_rate_hz:.1f} Hz",
+            f"{scene.ticks_limited}/{scene.ticks}",
+            str(scene.ticks_late),
             str(scene.violations),
-            "  ".join(f"{stage} {ms:.0f} ms" for stage, ms in scene.stage_ms.items()),
         )
     return table

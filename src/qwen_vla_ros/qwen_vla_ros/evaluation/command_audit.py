@@ -26,17 +26,15 @@ class CommandAudit:
     embodiment: Embodiment
     commands: int = 0
     violations: dict[str, int] = field(default_factory=dict)
-    _seconds: list[float] = field(default_factory=list)
 
     def on_trajectory(
         self,
         joints: Sequence[str],
         positions: Sequence[Sequence[float]],
         velocities: Sequence[Sequence[float]],
-        now_s: float,
     ) -> None:
         """Look at one JointTrajectory: points of positions (rad, m) and velocities."""
-        self._count(now_s)
+        self.commands += 1
         limits = [self.embodiment.file.safety.joints[joint] for joint in joints]
         lower = np.array([limit.lower for limit in limits]) - TOLERANCE
         upper = np.array([limit.upper for limit in limits]) + TOLERANCE
@@ -47,9 +45,9 @@ class CommandAudit:
         self._note("velocity", ok=bool(np.all(np.abs(speed) <= fastest)))
         self._note("end not at rest", ok=bool(np.all(speed[-1] == 0)))
 
-    def on_twist(self, linear: float, angular: float, now_s: float) -> None:
+    def on_twist(self, linear: float, angular: float) -> None:
         """Look at one Twist (m/s, rad/s)."""
-        self._count(now_s)
+        self.commands += 1
         base = self.embodiment.file.safety.base
         if base is None:
             return
@@ -60,20 +58,6 @@ class CommandAudit:
     def total_violations(self) -> int:
         """How many findings there were in all."""
         return sum(self.violations.values())
-
-    def rate_hz(self) -> float:
-        """Return the mean rate of the commands seen."""
-        if len(self._seconds) < 2:
-            return 0.0
-        return (len(self._seconds) - 1) / (self._seconds[-1] - self._seconds[0])
-
-    def longest_gap_s(self) -> float:
-        """Return the longest time between two commands, in seconds."""
-        return float(np.diff(self._seconds).max()) if len(self._seconds) > 1 else 0.0
-
-    def _count(self, now_s: float) -> None:
-        self.commands += 1
-        self._seconds.append(now_s)
 
     def _note(self, what: str, *, ok: bool) -> None:
         if not ok:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import pairwise
 
 from qwen_vla_ros.execution.planar import compose, difference
 from qwen_vla_ros.types import FloatArray
@@ -35,12 +36,10 @@ class PoseHistory:
             return None
         if stamp_ns - self._poses[-1][0] > MAX_AHEAD_NS:
             return None
-        later_ns, later = self._poses[-1]
-        if stamp_ns >= later_ns:
-            return later
-        for earlier_ns, earlier in reversed(self._poses):
-            if earlier_ns <= stamp_ns:
-                share = (stamp_ns - earlier_ns) / (later_ns - earlier_ns)
-                return compose(earlier, share * difference(earlier, later))
-            later_ns, later = earlier_ns, earlier
-        return None
+        newest_ns, newest = self._poses[-1]
+        if stamp_ns >= newest_ns:
+            return newest
+        pairs = pairwise(reversed(self._poses))
+        (later_ns, later), (earlier_ns, earlier) = next(p for p in pairs if p[1][0] <= stamp_ns)
+        share = (stamp_ns - earlier_ns) / (later_ns - earlier_ns)
+        return compose(earlier, share * difference(earlier, later))

@@ -32,9 +32,9 @@ class Base:
     def __init__(self, node: GateNode, embodiment: Embodiment) -> None:
         file = embodiment.file
         self._node = node
+        self._gate = BaseGate.from_embodiment(embodiment)
         kinds: list[str] = [channel.kind for channel in file.action]
         self._columns = [kinds.index(kind) for kind in KINDS]
-        self._gate = BaseGate.from_embodiment(embodiment)
         self._follower = WaypointFollower(file.safety.max_observation_age_s)
         rate_hz = max(source.rate_hz for source in file.state)
         self._history = PoseHistory(depth=round(HISTORY_S * rate_hz))

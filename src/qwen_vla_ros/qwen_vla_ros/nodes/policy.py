@@ -102,6 +102,11 @@ class PolicyNode(ManagedNode):
             self._finish(self._episode, Ending(Result.ABORTED, "the policy was deactivated"))
             self._leave_after_s = time.monotonic() + GOODBYE_S
 
+    def on_teardown(self) -> None:
+        """Let go of the model."""
+        self._worker.close()
+        self._server.destroy()
+
     def at_rest(self) -> bool:
         """Wait for the last result to leave."""
         return time.monotonic() >= self._leave_after_s

@@ -12,6 +12,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from qwen_vla_ros.embodiment.schema import CameraSpec
 from qwen_vla_ros.ros.conversions import stamp_from_ns
 from qwen_vla_ros.ros.images import image_to_compressed, image_to_message
+from qwen_vla_ros.ros.priority import lower_priority
 from qwen_vla_ros.ros.qos import SENSOR
 from qwen_vla_ros.sim.camera_thread import CameraThread, View
 from qwen_vla_ros.sim.pacing import Pace
@@ -45,7 +46,8 @@ class DriverCameras:
         self._streams = [self._open(node, camera) for camera in cameras]
         self._streams.append(self._open_overview(node, world.overview))
         self._by_view = {stream.view: stream for stream in self._streams}
-        self._thread = CameraThread(world.model, self._deliver)
+        # The robot must not wait for its pictures, whatever priority its process has.
+        self._thread = CameraThread(world.model, self._deliver, prepare=lower_priority)
 
     def take(self, now_ns: int) -> None:
         """Take the pictures that are due at this moment; returns before they are drawn."""

@@ -188,7 +188,7 @@ class GateNode(ManagedNode):
 
     def _on_arm(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if not self.is_active:
-            response.message = f"not armed: the gate is not active; {self._limb.missing()}"
+            response.message = f"not armed: the gate is not active; {self._refusal}".rstrip("; ")
             return response
         if not self._limb.interlock.latch.is_armed:
             # What was said before somebody armed must not move anything.

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from rclpy.client import Client
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.publisher import Publisher
+from rclpy.service import Service
+from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
 from qwen_vla_ros.errors import QwenVlaError
@@ -40,6 +45,7 @@ class ManagedNode(LifecycleNode):
         self.is_active = False
         self.is_loading = False
         self._is_configured = False
+        self._before_setup: set[Any] = set()
         self._refusal = ""
         self._leaving = False
         if declare(self, ManagedParameters).autostart:
@@ -61,7 +67,7 @@ class ManagedNode(LifecycleNode):
         """Cease to begin anything; motion that is under way is brought to rest."""
 
     def on_teardown(self) -> None:
-        """Undo `on_setup`."""
+        """Let go of what `on_setup` took; publishers, subscriptions and such go by themselves."""
 
     def at_rest(self) -> bool:
         """Say whether this process may end without leaving a robot in motion."""
@@ -89,6 +95,7 @@ class ManagedNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
         """Run `on_setup`."""
         self.is_loading = True
+        self._before_setup = self._entities()
         try:
             self._is_configured = self._attempt("configure", self.on_setup)
         finally:
@@ -114,6 +121,8 @@ class ManagedNode(LifecycleNode):
         """Run `on_teardown`."""
         self._is_configured = False
         self.on_teardown()
+        for entity in self._entities() - self._before_setup:
+            self._destroy_entity(entity)
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
@@ -133,6 +142,19 @@ class ManagedNode(LifecycleNode):
             self._refusal = sentence
             return False
         return True
+
+    def _entities(self) -> set[Any]:
+        return {*self.publishers, *self.subscriptions, *self.services, *self.clients, *self.timers}
+
+    def _destroy_entity(self, entity: Any) -> None:
+        destroyers = {
+            Publisher: self.destroy_publisher,
+            Subscription: self.destroy_subscription,
+            Service: self.destroy_service,
+            Client: self.destroy_client,
+            Timer: self.destroy_timer,
+        }
+        next(destroy for kind, destroy in destroyers.items() if isinstance(entity, kind))(entity)
 
     def _start_by_itself(self) -> None:
         if self._leaving or self.is_active:

@@ -30,6 +30,14 @@ def raise_priority() -> str:
     return f"runs with niceness {NICENESS}: real-time scheduling is not permitted"
 
 
+def lower_priority() -> None:
+    """Give this thread, and those that it starts, a normal priority again."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    except (OSError, AttributeError):
+        return  # it was never raised
+
+
 def settle_memory() -> None:
     """Take what exists now out of garbage collection, so that it no longer pauses the process."""
     gc.collect()

@@ -77,8 +77,10 @@ class ArmGate:
         """Make the gate of one robot's joints.
 
         Raises:
-            EmbodimentError: A commanded joint has no limits, or nothing reports it.
+            EmbodimentError: No joint is commanded, one has no limits, or nothing reports it.
         """
+        if not embodiment.joints:
+            raise EmbodimentError(f"{embodiment.path}: action: no channel commands a joint")
         envelope = JointEnvelope.from_embodiment(embodiment)
         monitors = []
         unreported = set(envelope.names)

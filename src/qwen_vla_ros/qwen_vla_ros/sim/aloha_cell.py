@@ -9,11 +9,11 @@ import mujoco
 import numpy as np
 
 from qwen_vla_ros.sim.aloha_model import CUBE_EDGE_M, CUBES, compile_aloha_cell
-from qwen_vla_ros.sim.offscreen import OffscreenRenderer
+from qwen_vla_ros.sim.mujoco_world import MujocoWorld
 from qwen_vla_ros.sim.target import named_object
 from qwen_vla_ros.sim.transfer_judge import TransferJudge
-from qwen_vla_ros.sim.world import Snapshot, Verdict
-from qwen_vla_ros.types import FloatArray, ImageArray
+from qwen_vla_ros.sim.world import Verdict
+from qwen_vla_ros.types import FloatArray
 
 SIDES = ("left", "right")
 ARM_JOINTS = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate")
@@ -30,7 +30,7 @@ MAX_YAW = 0.25
 SETTLE_S = 0.3
 
 
-class AlohaCell:
+class AlohaCell(MujocoWorld):
     """Two arms, three cubes. The world frame is the URDF's `world` link."""
 
     cameras: tuple[str, ...] = ("cam_high", "cam_left_wrist", "cam_right_wrist")
@@ -43,16 +43,12 @@ class AlohaCell:
         Args:
             period_s: Time per `step`; the rate of a real controller manager is about 100 Hz.
         """
-        self.model = compile_aloha_cell()
-        self.period_s = period_s
-        self.time_s = 0.0
+        super().__init__(compile_aloha_cell(), period_s)
         self.joints = tuple(
             f"{side}_{joint}"
             for side in SIDES
             for joint in (*ARM_JOINTS, "finger", "finger_opposite")
         )
-        self._data = mujoco.MjData(self.model)
-        self._substeps = max(1, round(period_s / self.model.opt.timestep))
         joints = [self.model.joint(_model_name(name)) for name in self.joints]
         self._positions = np.array([joint.qposadr[0] for joint in joints])
         self._velocities = np.array([joint.dofadr[0] for joint in joints])
@@ -61,7 +57,6 @@ class AlohaCell:
             name: actuated[joint.id] for name, joint in zip(self.joints, joints, strict=True)
         }
         self._judge = TransferJudge(self.model, tuple(CUBES))
-        self._renderer: OffscreenRenderer | None = None
         self._favourite = ""
         self.reset(0)
 
@@ -76,14 +71,12 @@ class AlohaCell:
         for name, pose in zip(CUBES, _scatter(rng, len(CUBES)), strict=True):
             data.joint(name).qpos[:] = pose
         self._favourite = str(rng.choice(list(CUBES)))
-        mujoco.mj_step(self.model, data, nstep=round(SETTLE_S / self.model.opt.timestep))
-        self.time_s = 0.0
+        self._settle(SETTLE_S)
         self._judge.reset()
 
     def step(self) -> None:
         """Advance by one period."""
-        mujoco.mj_step(self.model, self._data, nstep=self._substeps)
-        self.time_s += self.period_s
+        self._advance()
         self._judge.watch(self._data, self.period_s)
 
     def positions(self) -> FloatArray:
@@ -118,17 +111,6 @@ class AlohaCell:
     def object_size(self, name: str) -> tuple[float, float, float]:  # noqa: ARG002
         """Return the edges of a cube in metres."""
         return (CUBE_EDGE_M, CUBE_EDGE_M, CUBE_EDGE_M)
-
-    def snapshot(self) -> Snapshot:
-        """Copy what a camera needs."""
-        data = self._data
-        return Snapshot(data.qpos.copy(), data.mocap_pos.copy(), data.mocap_quat.copy())
-
-    def render(self, camera: str, width: int, height: int) -> ImageArray:
-        """Draw now, in the calling thread."""
-        if self._renderer is None:
-            self._renderer = OffscreenRenderer(self.model)
-        return self._renderer.render(self.snapshot(), camera, width, height)
 
     def suggest_instruction(self) -> str:
         """Return an instruction about the cube that the seed chose."""

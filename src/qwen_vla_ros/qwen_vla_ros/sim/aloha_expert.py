@@ -7,6 +7,7 @@ when the robot is held, so is the script, and when the cube is lost, it is picke
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -56,8 +57,7 @@ MOVED_RAD = 0.02
 NEAR_M = 0.010
 HELD_M = 0.035
 ON_TABLE_M = 0.035
-STILL_RAD = 0.006
-GRIPPER_STILL = 0.01
+STILL_RAD, STILL_M, STILL_NS = 0.006, 0.00025, 100_000_000
 OPEN, CLOSED = 0.98, 0.0
 """Not quite open, so that the fingers do not press against their stops."""
 
@@ -88,7 +88,7 @@ class Sensed:
         openness: Of each gripper, 0 closed to 1 open.
         cube: Position of the cube in m.
         yaw: Rotation of the cube about z in rad, within a quarter turn around 0.
-        is_still: Nothing has moved since the observation before.
+        is_still: Nothing has moved for a tenth of a second.
     """
 
     joints: FloatArray
@@ -140,7 +140,7 @@ class AlohaExpert:
         self._reference.reset()
         self._phase = Phase.REACH
         self._is_trusted = False
-        self._last: FloatArray | None = None
+        self._seen: deque[tuple[int, FloatArray]] = deque(maxlen=64)
 
     def infer(self, observation: Observation, prompt: Prompt) -> ActionChunk:
         """Propose the next rows.
@@ -171,17 +171,24 @@ class AlohaExpert:
     def _sense(self, observation: Observation, cube: FloatArray) -> Sensed:
         joints = self._embodiment.joints_from_channels(observation.state)
         channels = dict(zip(self._embodiment.channels, observation.state, strict=True))
-        moved = np.zeros(joints.size) if self._last is None else joints - self._last
-        self._last = joints
-        scale = np.where(np.isin(np.arange(joints.size), list(self._fingers.values())), 0.04, 1)
         return Sensed(
             joints=joints,
             tips={side: self._tip(side, joints) for side in SIDES},
             openness={side: float(channels[f"{side}_gripper"]) for side in SIDES},
             cube=cube[:3],
             yaw=_yaw_within_quarter_turn(cube[3:]),
-            is_still=bool(np.all(np.abs(moved) < STILL_RAD * scale)),
+            is_still=self._is_still(observation.stamp_ns, joints),
         )
+
+    def _is_still(self, stamp_ns: int, joints: FloatArray) -> bool:
+        """Compare with what was measured a while ago; one observation may be asked about twice."""
+        earlier = [seen for at, seen in self._seen if stamp_ns - at >= STILL_NS]
+        self._seen.append((stamp_ns, joints))
+        if not earlier:
+            return False
+        allowed = np.full(joints.size, STILL_RAD)
+        allowed[list(self._fingers.values())] = STILL_M
+        return bool(np.all(np.abs(joints - earlier[-1]) < allowed))
 
     def _tip(self, side: str, joints: FloatArray) -> FloatArray:
         pose = self._kinematics.pose(self._named(joints), f"{side}_gripper_link", GRIP_POINT_M)

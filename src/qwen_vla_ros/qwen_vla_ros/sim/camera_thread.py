@@ -34,18 +34,25 @@ class _Job:
 class CameraThread:
     """Draws the newest moment it was given, and leaves out those that came while it drew."""
 
-    def __init__(self, model: Any, deliver: Callable[[View, ImageArray, int], None]) -> None:
+    def __init__(
+        self,
+        model: Any,
+        deliver: Callable[[View, ImageArray, int], None],
+        prepare: Callable[[], None] = lambda: None,
+    ) -> None:
         """Start the thread.
 
         Args:
             model: MjModel.
             deliver: Called in the thread with view, image (H, W, 3) and the moment's stamp.
+            prepare: Called in the thread before all else.
 
         Raises:
             QwenVlaError: This machine cannot draw without a screen.
         """
         self._model = model
         self._deliver = deliver
+        self._prepare = prepare
         self._job: _Job | None = None
         self._wake = threading.Condition()
         self._is_closing = False
@@ -75,6 +82,7 @@ class CameraThread:
     def _run(self) -> None:
         # An OpenGL context belongs to one thread: this one makes it, uses it, and frees it.
         try:
+            self._prepare()
             renderer = OffscreenRenderer(self._model)
         except QwenVlaError as error:
             self._error = error

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import mujoco
 import numpy as np
 
-from qwen_vla_ros.sim.offscreen import OffscreenRenderer
+from qwen_vla_ros.sim.mujoco_world import MujocoWorld
 from qwen_vla_ros.sim.room_model import (
     BALL_RADIUS_M,
     BOX_EDGE_M,
@@ -18,8 +18,8 @@ from qwen_vla_ros.sim.room_model import (
     object_names,
 )
 from qwen_vla_ros.sim.target import named_object
-from qwen_vla_ros.sim.world import Snapshot, Verdict
-from qwen_vla_ros.types import FloatArray, ImageArray
+from qwen_vla_ros.sim.world import Verdict
+from qwen_vla_ros.types import FloatArray
 
 REACH_M = 0.5
 """A base that stands still this near to the centre of a thing has reached it.
@@ -28,11 +28,15 @@ The base has a radius of 0.17 m and a thing one of 0.13 to 0.18 m: at most 0.2 m
 """
 
 STILL_M_S = 0.02
-FARTHEST_M, NEAREST_M, APART_M = 3.0, 1.2, 1.1
+NEAREST_M, FARTHEST_M, APART_M = 1.2, 3.1, 1.1
+IN_SIGHT = 0.6
+"""Bearing (rad) within which the asked-for thing lies at first: the camera sees 0.79 rad."""
+
+SETTLE_S = 0.2
 _OUT_OF_SIGHT = (0.0, 0.0, -5.0)
 
 
-class Room:
+class Room(MujocoWorld):
     """The base starts at the origin of the world frame, looking along x."""
 
     cameras: tuple[str, ...] = ("front",)
@@ -47,13 +51,8 @@ class Room:
         Args:
             period_s: Time per `step`.
         """
-        self.model = compile_room()
-        self.period_s = period_s
-        self.time_s = 0.0
-        self._data = mujoco.MjData(self.model)
-        self._substeps = max(1, round(period_s / self.model.opt.timestep))
+        super().__init__(compile_room(), period_s)
         self._wheels = [self.model.joint(side).qposadr[0] for side in ("left", "right")]
-        self._renderer: OffscreenRenderer | None = None
         self.reset(0)
 
     def reset(self, seed: int) -> None:
@@ -68,15 +67,13 @@ class Room:
             height = self.object_size(name)[2] / 2
             self._data.mocap_pos[self._mocap_id(name)] = (*place, height)
         self._favourite = self._present[0]
-        mujoco.mj_step(self.model, self._data, nstep=round(0.2 / self.model.opt.timestep))
-        self.time_s = 0.0
+        self._settle(SETTLE_S)
         self._first_distance = {name: self._distance(name) for name in self._present}
         self._best = dict.fromkeys(self._present, 0.0)
 
     def step(self) -> None:
         """Advance by one period."""
-        mujoco.mj_step(self.model, self._data, nstep=self._substeps)
-        self.time_s += self.period_s
+        self._advance()
         for name, first in self._first_distance.items():
             way = first - REACH_M
             done = 1.0 - max(0.0, self._distance(name) - REACH_M) / way
@@ -113,17 +110,6 @@ class Room:
         size = BOX_EDGE_M if name.endswith("box") else 2 * BALL_RADIUS_M
         return (size, size, size)
 
-    def snapshot(self) -> Snapshot:
-        """Copy what a camera needs."""
-        data = self._data
-        return Snapshot(data.qpos.copy(), data.mocap_pos.copy(), data.mocap_quat.copy())
-
-    def render(self, camera: str, width: int, height: int) -> ImageArray:
-        """Draw now, in the calling thread."""
-        if self._renderer is None:
-            self._renderer = OffscreenRenderer(self.model)
-        return self._renderer.render(self.snapshot(), camera, width, height)
-
     def suggest_instruction(self) -> str:
         """Return an instruction about the thing that the seed chose."""
         return f"go to the {self._favourite.replace('_', ' ')}"
@@ -146,11 +132,12 @@ class Room:
 
 
 def _scatter(rng: np.random.Generator, count: int) -> list[FloatArray]:
-    """Draw places on the floor, away from the origin and from each other."""
+    """Draw places on the floor, away from the origin and from each other; the first in sight."""
     places: list[FloatArray] = []
     while len(places) < count:
-        place = rng.uniform(-FARTHEST_M, FARTHEST_M, 2)
-        is_free = all(np.linalg.norm(place - other) > APART_M for other in places)
-        if is_free and np.linalg.norm(place) > NEAREST_M:
+        bearing = rng.uniform(-IN_SIGHT, IN_SIGHT) if not places else rng.uniform(-np.pi, np.pi)
+        distance = np.sqrt(rng.uniform(NEAREST_M**2, FARTHEST_M**2))
+        place = distance * np.array([np.cos(bearing), np.sin(bearing)])
+        if all(np.linalg.norm(place - other) > APART_M for other in places):
             places.append(place)
     return places

@@ -22,7 +22,7 @@ BOX_EDGE_M = 0.26
 WHEEL_SEPARATION_M = 0.32
 WHEEL_RADIUS_M = 0.05
 BASE_RADIUS_M = 0.17
-HALF_ROOM_M = 4.0
+HALF_ROOM_M = 3.6
 
 _XML = """
 <mujoco model="room">
@@ -32,7 +32,7 @@ _XML = """
     <!-- Shadows and multisampling cost a software rasteriser more than all the rest. -->
     <quality shadowsize="0" offsamples="0"/>
     <headlight ambient=".45 .45 .45" diffuse=".35 .35 .35" specular="0 0 0"/>
-    <map znear=".02"/>
+    <map znear=".005"/>
   </visual>
   <asset>
     <texture name="sky" type="skybox" builtin="gradient" rgb1=".80 .86 .92" rgb2=".52 .58 .66"
@@ -47,12 +47,12 @@ _XML = """
     <geom name="floor" type="plane" size="{room} {room} .1" material="tiles"/>
     {walls}
     {objects}
-    <camera name="overview" pos="0 0 7.4" xyaxes="1 0 0 0 1 0" fovy="58"/>
+    <camera name="overview" pos="0 0 7.6" xyaxes="0 -1 0 1 0 0" fovy="52"/>
     <body name="base" pos="0 0 .06">
       <freejoint name="base"/>
       <geom type="cylinder" size="{base} .04" mass="3" rgba=".16 .17 .20 1"/>
-      <geom type="cylinder" size=".14 .01" pos="0 0 .05" mass=".01" rgba=".90 .90 .92 1"/>
-      <geom type="box" size=".05 .02 .006" pos=".08 0 .062" mass=".01" rgba=".95 .45 .05 1"/>
+      <geom type="cylinder" size=".14 .01" pos="0 0 .05" mass=".01" rgba=".93 .93 .95 1"/>
+      <geom type="box" size=".06 .035 .008" pos=".07 0 .064" mass=".01" rgba=".95 .40 .05 1"/>
       <geom type="cylinder" size=".012 .08" pos=".15 0 .12" mass=".01" rgba=".16 .17 .20 1"/>
       <geom type="sphere" size=".02" pos=".13 0 -.04" mass=".05" condim="1" priority="1"/>
       <geom type="sphere" size=".02" pos="-.13 0 -.04" mass=".05" condim="1" priority="1"/>

@@ -1,0 +1,259 @@
+"""The base gate as a real process, between a fake policy and a fake base with the true types."""
+
+import math
+import signal
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from geometry_msgs.msg import TwistStamped
+from nav_msgs.msg import Odometry
+from qwen_vla_msgs.msg import ActionChunk as ActionChunkMessage
+from qwen_vla_msgs.msg import SafetyState
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from std_msgs.msg import Bool
+from std_srvs.srv import Trigger
+
+from qwen_vla_ros.embodiment.load import load_embodiment
+from qwen_vla_ros.evaluation.command_audit import CommandAudit
+from qwen_vla_ros.execution.planar import compose, motion_of
+from qwen_vla_ros.ros.conversions import chunk_to_message
+from qwen_vla_ros.ros.qos import COMMAND, LATCHED, STATE
+from qwen_vla_ros.types import ActionChunk
+
+pytestmark = pytest.mark.ros
+
+START_S = 15.0
+PERIOD_S = 0.02
+BRAKING_S = 0.4
+CONTROLLER_TIMEOUT_S = 0.2
+TOPIC = "diff_drive_controller/cmd_vel"
+
+
+class FakeBase:
+    """A differential drive that does as told, and stops when nobody tells it anything."""
+
+    def __init__(self, graph, robot) -> None:
+        self.node = graph.node
+        self.audit = CommandAudit(robot)
+        self.commands: list[tuple[float, TwistStamped]] = []
+        self.pose = np.zeros(3)
+        self.twist = np.zeros(2)
+        self.is_paused = False
+        self._odometry = self.node.create_publisher(Odometry, "odom", STATE)
+        self.node.create_subscription(TwistStamped, TOPIC, self._on_twist, COMMAND)
+        self.node.create_timer(PERIOD_S, self._step)
+
+    def _on_twist(self, message: TwistStamped) -> None:
+        self.commands.append((time.monotonic(), message))
+        self.audit.on_twist(message.twist.linear.x, message.twist.angular.z)
+        self.twist = np.array([message.twist.linear.x, message.twist.angular.z])
+
+    def _step(self) -> None:
+        if self.commands and time.monotonic() - self.commands[-1][0] > CONTROLLER_TIMEOUT_S:
+            self.twist = np.zeros(2)
+        v, w = self.twist
+        self.pose = compose(self.pose, motion_of(np.array([v, 0.0, w]) * PERIOD_S))
+        if self.is_paused:
+            return
+        message = Odometry()
+        message.header.stamp = self.node.get_clock().now().to_msg()
+        message.pose.pose.position.x, message.pose.pose.position.y = map(float, self.pose[:2])
+        message.pose.pose.orientation.w = math.cos(self.pose[2] / 2)
+        message.pose.pose.orientation.z = math.sin(self.pose[2] / 2)
+        message.twist.twist.linear.x, message.twist.twist.angular.z = map(float, self.twist)
+        self._odometry.publish(message)
+
+    def rests(self) -> bool:
+        return not self.twist.any()
+
+
+class FakeNavigator:
+    """Proposes the same few waypoints, twice a second, from wherever the base is."""
+
+    def __init__(self, graph, robot) -> None:
+        self.node = graph.node
+        self.robot = robot
+        self.waypoint: np.ndarray | None = None
+        self._sequence = 0
+        self._publisher = self.node.create_publisher(
+            ActionChunkMessage, "base_gate/input/action_chunk", COMMAND
+        )
+        self.node.create_timer(0.5, self._propose)
+
+    def _propose(self) -> None:
+        if self.waypoint is None:
+            return
+        self._sequence += 1
+        chunk = ActionChunk(
+            stamp_ns=self.node.get_clock().now().nanoseconds - 100_000_000,
+            dt=self.robot.dt,
+            channels=self.robot.channels,
+            actions=np.tile(self.waypoint, (8, 1)),
+            sequence=self._sequence,
+            episode="tour",
+            embodiment=self.robot.name,
+            embodiment_hash=self.robot.hash,
+        )
+        self._publisher.publish(chunk_to_message(chunk))
+
+
+class Floor:
+    """A base, its policy, its gate, and whoever watches them."""
+
+    def __init__(self, graph) -> None:
+        robot = load_embodiment("diffbot_sim")
+        self.graph = graph
+        self.base = FakeBase(graph, robot)
+        self.navigator = FakeNavigator(graph, robot)
+        self.states: list[SafetyState] = []
+        graph.node.create_subscription(
+            SafetyState, "base_gate/output/safety_state", self.states.append, LATCHED
+        )
+        self._clients = {
+            name: graph.node.create_client(Trigger, f"base_gate/{name}")
+            for name in ("arm", "stop")
+        }
+        self.gate = graph.start("base_gate", {"embodiment": "diffbot_sim"})
+
+    @property
+    def state(self) -> SafetyState:
+        return self.states[-1]
+
+    def call(self, name) -> Trigger.Response:
+        client = self._clients[name]
+        assert self.graph.wait_for(client.service_is_ready, START_S)
+        future = client.call_async(Trigger.Request())
+        assert self.graph.wait_for(future.done, 5)
+        return future.result()
+
+    def arms(self, patience_s=START_S) -> bool:
+        return self.graph.wait_for(lambda: self.call("arm").success, patience_s)
+
+    def drives(self, waypoint=(0.2, 0.0, 0.1)) -> None:
+        """Be armed and under way."""
+        assert self.arms(), self.gate.output
+        self.navigator.waypoint = np.array(waypoint)
+        assert self.graph.wait_for(lambda: self.base.twist[0] > 0.3, 5), self.gate.output
+
+    def waits_for(self, level, cause=None, seconds=5.0) -> bool:
+        return self.graph.wait_for(
+            lambda: self.state.level == level and cause in (None, self.state.cause), seconds
+        )
+
+
+@pytest.fixture(scope="module")
+def floor(shared_ros_graph):
+    return Floor(shared_ros_graph)
+
+
+@pytest.fixture
+def driving(floor):
+    floor.base.is_paused = False
+    floor.navigator.waypoint = None
+    floor.call("stop")
+    assert floor.graph.wait_for(floor.base.rests, 3)
+    floor.base.commands.clear()
+    floor.drives()
+    return floor
+
+
+def test_nothing_is_said_to_the_controller_before_arming(floor):
+    assert floor.waits_for(SafetyState.STOP, "not_armed", START_S), floor.gate.output
+    floor.navigator.waypoint = np.array([0.2, 0.0, 0.0])
+    time.sleep(1.5)
+    assert floor.base.commands == []
+    assert floor.state.chunks_accepted > 0
+
+
+def test_an_armed_base_drives_along_its_waypoints_within_its_envelope(driving):
+    begin = driving.base.pose.copy()
+    time.sleep(2.0)
+    v, w = driving.base.twist
+    assert v == pytest.approx(0.4, abs=0.1)
+    assert w == pytest.approx(0.2, abs=0.15)
+    assert np.hypot(*(driving.base.pose[:2] - begin[:2])) > 0.5
+    assert driving.base.audit.violations == {}
+    assert driving.base.commands[-1][1].header.frame_id == "base_link"
+    assert driving.state.violations == 0
+
+
+def test_a_chunk_that_leads_nowhere_brings_the_base_to_a_calm_rest(driving):
+    driving.navigator.waypoint = np.zeros(3)
+    assert driving.graph.wait_for(driving.base.rests, 0.6 + BRAKING_S)
+    time.sleep(1.2)
+    assert driving.state.level == SafetyState.OK
+    driving.navigator.waypoint = np.array([0.2, 0.0, 0.0])
+    assert driving.graph.wait_for(lambda: driving.base.twist[0] > 0.2, 1.5)
+
+
+def test_a_policy_that_dies_ends_the_drive_by_the_age_of_its_observation(driving):
+    driving.navigator.waypoint = None
+    died_s = time.monotonic()
+    assert driving.waits_for(SafetyState.HOLD, "policy_silent")
+    assert driving.graph.wait_for(driving.base.rests, 1.0)
+    assert time.monotonic() - died_s <= 1.0 + BRAKING_S + 0.15
+    count = len(driving.base.commands)
+    time.sleep(0.3)
+    assert len(driving.base.commands) > count + 10
+
+
+def test_waypoints_that_are_not_numbers_stop_the_base(driving):
+    driving.navigator.waypoint = np.array([0.2, math.nan, 0.0])
+    assert driving.waits_for(SafetyState.STOP, "chunks_rejected")
+    assert driving.graph.wait_for(driving.base.rests, BRAKING_S + 0.2)
+
+
+def test_the_stop_service_brings_the_base_to_rest(driving):
+    assert driving.call("stop").success
+    begin_s = time.monotonic()
+    assert driving.graph.wait_for(driving.base.rests, 2)
+    assert time.monotonic() - begin_s <= 2 * PERIOD_S + BRAKING_S + 0.1
+    time.sleep(0.7)
+    assert driving.base.rests()
+    assert driving.state.cause == "stop_request"
+
+
+def test_odometry_that_stops_stops_the_base(driving):
+    driving.base.is_paused = True
+    assert driving.waits_for(SafetyState.STOP, "odometry_stale", 1.0)
+    assert driving.graph.wait_for(driving.base.rests, BRAKING_S + 0.2)
+
+
+def test_an_interrupt_brings_the_base_to_rest_and_ends_well(driving):
+    begin_s = time.monotonic()
+    driving.gate.send_signal(signal.SIGINT)
+    assert driving.graph.wait_for(lambda: driving.gate.exit_status() is not None, 3)
+    assert time.monotonic() - begin_s < 2.0
+    assert driving.gate.exit_status() == 0
+    last = driving.base.commands[-1][1].twist
+    assert (last.linear.x, last.angular.z) == (0.0, 0.0)
+    assert driving.base.audit.violations == {}
+
+
+def test_a_stop_that_was_latched_before_the_gate_came_is_heard(ros_graph):
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    stop = ros_graph.node.create_publisher(Bool, "base_gate/input/stop", latched)
+    stop.publish(Bool(data=True))
+    floor = Floor(ros_graph)
+    assert floor.gate.wait_for_line("]: active", START_S), floor.gate.output
+    assert not floor.arms(patience_s=2.0)
+    assert floor.call("arm").message == "not armed: the stop input is asserted"
+    stop.publish(Bool(data=False))
+    assert floor.arms()
+
+
+def test_a_gate_that_nobody_listens_to_refuses_with_a_sentence(ros_graph):
+    ros_graph.node.create_publisher(Odometry, "odom", STATE)
+    gate = ros_graph.start("base_gate", {"embodiment": "diffbot_sim"})
+    sentence = f"cannot activate: command topic '/{TOPIC}' has no subscriber."
+    assert gate.wait_for_line(sentence, START_S), gate.output
+
+
+def test_a_gate_for_a_robot_that_is_none_of_its_own_refuses_with_a_sentence(ros_graph):
+    gate = ros_graph.start("base_gate", {"embodiment": "aloha_sim"})
+    assert gate.wait_for_line("cannot configure", START_S), gate.output
+    assert "Traceback" not in gate.output
