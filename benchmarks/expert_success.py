@@ -18,7 +18,9 @@ from qwen_vla_ros.cli.live_robot import live_robot
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.evaluation.command_audit import CommandAudit
 from qwen_vla_ros.evaluation.interval import rate_text
-from qwen_vla_ros.sim.rollout import rollout
+from qwen_vla_ros.sim.experts import load_expert
+from qwen_vla_ros.sim.robot import make_robot
+from qwen_vla_ros.sim.rollout import run_episode
 
 OUT = Path("out/benchmarks")
 
@@ -58,6 +60,16 @@ def through_ros(robot_name: str, seeds: range, time_limit_s: float) -> list[dict
     return rows
 
 
+def without_ros(robot_name: str, seeds: range, time_limit_s: float) -> list[bool]:
+    """Run the same scenes in one loop, faster than real time."""
+    embodiment = load_embodiment(robot_name)
+    robot, expert = make_robot(embodiment), load_expert(embodiment)
+    return [
+        run_episode(embodiment, robot, expert, seed, time_limit_s).success
+        for seed in tqdm(seeds, desc=f"{robot_name} without ROS", unit="episode")
+    ]
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -68,10 +80,7 @@ def main() -> None:
     arguments = parser.parse_args()
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     rows = through_ros(arguments.robot, seeds, arguments.time_limit)
-    alone = [
-        rollout(arguments.robot, seed).success
-        for seed in tqdm(seeds, desc=f"{arguments.robot} without ROS", unit="episode")
-    ]
+    alone = without_ros(arguments.robot, seeds, arguments.time_limit)
     successes = sum(bool(row["success"]) for row in rows)
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / f"expert_{arguments.robot}.json").write_text(json.dumps(rows, indent=2) + "\n")

@@ -108,6 +108,20 @@ def test_the_hand_over_succeeds_within_the_envelope_and_without_seams(aloha, arm
     assert recorder.chunks[-1].rest
 
 
+def test_being_asked_twice_about_one_observation_changes_nothing(aloha, arms, aloha_expert):
+    class Insistent:
+        reset = aloha_expert.reset
+
+        def infer(self, observation, prompt):
+            for _ in range(20):
+                aloha_expert.infer(observation, prompt)
+            return aloha_expert.infer(observation, prompt)
+
+    outcome = run_episode(aloha, arms, Insistent(), seed=2, time_limit_s=20)
+    assert outcome.success
+    assert outcome.commands_limited == 0
+
+
 def test_the_other_cubes_stay_where_they_are(aloha, arms, aloha_expert):
     arms.reset(5)
     before = arms.world.objects()

@@ -5,15 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from qwen_vla_msgs.msg import ActionChunk as ActionChunkMessage
 from qwen_vla_msgs.msg import SafetyState
-from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy
-from rclpy.service import Service
-from rclpy.subscription import Subscription
-from rclpy.timer import Timer
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
@@ -29,7 +25,7 @@ from qwen_vla_ros.ros.priority import settle_memory
 from qwen_vla_ros.ros.qos import COMMAND, LATCHED, SENSOR
 from qwen_vla_ros.safety.admission import Admission
 from qwen_vla_ros.safety.interlock import Interlock
-from qwen_vla_ros.safety.latch import Cause, Level
+from qwen_vla_ros.safety.latch import NOT_ARMED, Cause, Level
 from qwen_vla_ros.types import ActionChunk
 
 STOP_TOPIC = "~/input/stop"
@@ -104,7 +100,6 @@ class GateNode(ManagedNode):
 
     def on_setup(self) -> None:
         """Read the limits and listen; nothing is sent before somebody arms."""
-        self._before = self._entities()
         self._embodiment = load_embodiment(self._settings.embodiment)
         self._admission = Admission.from_embodiment(self._embodiment)
         self._made = self._make_limb(self, self._embodiment)
@@ -139,8 +134,6 @@ class GateNode(ManagedNode):
     def on_teardown(self) -> None:
         """Undo `on_setup`."""
         self._made = None
-        for entity in self._entities() - self._before:
-            self._destroy_entity(entity)
 
     def at_rest(self) -> bool:
         """Whether the robot rests, as commanded and as measured."""
@@ -230,7 +223,9 @@ class GateNode(ManagedNode):
         self._told = latch.level, latch.cause.name
         self._tell()
         sentence = f"{latch.level.name} {latch.cause.name}: {latch.detail}"
-        if latch.level is Level.STOP:
+        if latch.cause is NOT_ARMED:
+            self.get_logger().info("waiting to be armed")
+        elif latch.level is Level.STOP:
             self.get_logger().error(sentence)
         elif latch.level is Level.HOLD:
             self.get_logger().warning(sentence)
@@ -259,15 +254,3 @@ class GateNode(ManagedNode):
         if cause and cause != self._last_reject:
             self.get_logger().warning(f"chunk rejected: {cause}: {detail}")
         self._last_reject = cause
-
-    def _entities(self) -> set[Any]:
-        return {*self.publishers, *self.subscriptions, *self.services, *self.timers}
-
-    def _destroy_entity(self, entity: Any) -> None:
-        destroyers = {
-            Publisher: self.destroy_publisher,
-            Subscription: self.destroy_subscription,
-            Service: self.destroy_service,
-            Timer: self.destroy_timer,
-        }
-        next(destroy for kind, destroy in destroyers.items() if isinstance(entity, kind))(entity)

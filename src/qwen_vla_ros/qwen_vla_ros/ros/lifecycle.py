@@ -138,10 +138,16 @@ class ManagedNode(LifecycleNode):
         except QwenVlaError as error:
             sentence = f"cannot {transition}: {error}"
             if sentence != self._refusal:
-                self.get_logger().error(sentence)
+                self._say_refusal(sentence, transition)
             self._refusal = sentence
             return False
         return True
+
+    def _say_refusal(self, sentence: str, transition: str) -> None:
+        if self._autostart is not None and transition == "activate":
+            self.get_logger().warning(f"{sentence} (waiting)")
+        else:
+            self.get_logger().error(sentence)
 
     def _entities(self) -> set[Any]:
         return {*self.publishers, *self.subscriptions, *self.services, *self.clients, *self.timers}
