@@ -37,7 +37,6 @@ def through_ros(robot_name: str, seeds: range, time_limit_s: float) -> list[dict
         tap_commands(operator.node, audit)
         operator.wait_for_policy(60)
         for seed in tqdm(seeds, desc=f"{robot_name} through ROS", unit="episode"):
-            operator.stop()
             instruction = operator.reset(seed)
             operator.arm()
             result = operator.execute(instruction, time_limit_s, lambda _: None)

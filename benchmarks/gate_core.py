@@ -51,7 +51,7 @@ def infinite(rng: np.random.Generator, q: FloatArray, _: JointEnvelope) -> Float
 
 def degrees(rng: np.random.Generator, q: FloatArray, _: JointEnvelope) -> FloatArray:
     """Degrees where radians are meant."""
-    return np.rad2deg(rng.uniform(-3, 3, q.shape))
+    return np.degrees(np.asarray(rng.uniform(-3, 3, q.shape)))
 
 
 def bang_bang(rng: np.random.Generator, q: FloatArray, _: JointEnvelope) -> FloatArray:

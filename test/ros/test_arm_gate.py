@@ -50,6 +50,8 @@ class FakeArms:
         self.audit = CommandAudit(robot)
         self.commands: list[tuple[float, JointTrajectory]] = []
         self._playing: dict[str, tuple[float, list[float], JointTrajectory]] = {}
+        self._stepped_s = time.monotonic()
+        self._before: dict[str, float] | None = None
         self._states = self.node.create_publisher(JointState, "joint_states", STATE)
         for output in robot.file.command.outputs:
             self.node.create_subscription(
@@ -71,6 +73,7 @@ class FakeArms:
 
     def _on_trajectory(self, message: JointTrajectory) -> None:
         now_s = time.monotonic()
+        self._advance(now_s)
         start = [self.position[joint] for joint in message.joint_names]
         self.commands.append((now_s, message))
         points = message.points
@@ -81,15 +84,22 @@ class FakeArms:
         )
         self._playing[message.joint_names[0]] = (now_s, start, message)
 
-    def _step(self) -> None:
-        now_s = time.monotonic()
-        for begin_s, start, message in list(self._playing.values()):
+    def _advance(self, now_s: float) -> None:
+        """Be where the trajectories lead to by now."""
+        for begin_s, start, message in self._playing.values():
             times = [0.0, *(_seconds(point.time_from_start) for point in message.points)]
             for i, joint in enumerate(message.joint_names):
                 places = [start[i], *(point.positions[i] for point in message.points)]
-                place = float(np.interp(now_s - begin_s, times, places))
-                self.velocity[joint] = (place - self.position[joint]) / PERIOD_S
-                self.position[joint] = place
+                self.position[joint] = float(np.interp(now_s - begin_s, times, places))
+
+    def _step(self) -> None:
+        now_s = time.monotonic()
+        before_s, self._stepped_s = self._stepped_s, now_s
+        before = dict(self.position) if self._before is None else self._before
+        self._advance(now_s)
+        self._before = dict(self.position)
+        for joint, place in self.position.items():
+            self.velocity[joint] = (place - before[joint]) / (now_s - before_s)
         if self.is_paused:
             return
         message = JointState(
@@ -207,8 +217,8 @@ def aloha(tmp_path_factory):
     shutil.copytree(ROOT / "urdf", folder / "urdf")
     path = folder / "config" / "embodiments" / "aloha_sim.yaml"
     text = path.read_text()
-    assert text.count("max_age_s: 0.1\n") == 1
-    path.write_text(text.replace("max_age_s: 0.1\n", "max_age_s: 0.3\n"))
+    assert text.count("max_age_s: 0.2 ") == 1
+    path.write_text(text.replace("max_age_s: 0.2 ", "max_age_s: 0.3 "))
     return load_embodiment(path)
 
 

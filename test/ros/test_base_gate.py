@@ -155,8 +155,8 @@ def diffbot(tmp_path_factory):
     shutil.copytree(ROOT / "urdf", folder / "urdf")
     path = folder / "config" / "embodiments" / "diffbot_sim.yaml"
     text = path.read_text()
-    assert text.count("max_age_s: 0.1\n") == 1
-    path.write_text(text.replace("max_age_s: 0.1\n", "max_age_s: 0.3\n"))
+    assert text.count("max_age_s: 0.2 ") == 1
+    path.write_text(text.replace("max_age_s: 0.2 ", "max_age_s: 0.3 "))
     return load_embodiment(path)
 
 

@@ -53,11 +53,17 @@ def test_a_trajectory_holds_its_own_joints_and_ends_at_rest(shared_ros_graph, he
     output = make_joint_output(shared_ros_graph, envelope, "joint_trajectory")
     velocity = np.zeros(14)
     velocity[envelope.indices(JOINTS)] = [-1.0, 0.5]
-    message = heard(output, JointTrajectory, JointCommand(np.arange(14.0) / 100, velocity))
+    position = np.arange(14.0) / 100
+    command = JointCommand(position, velocity, position - 0.01, 0.5 * velocity)
+    message = heard(output, JointTrajectory, command)
     assert tuple(message.joint_names) == JOINTS
-    assert list(message.points[0].positions) == [0.09, 0.0]
-    assert list(message.points[0].velocities) == [-1.0, 0.5]
-    assert message.points[0].time_from_start.nanosec == 20_000_000
+    begin, reached, *_ = message.points
+    assert begin.time_from_start.nanosec == 0
+    assert list(begin.positions) == pytest.approx([0.08, -0.01])
+    assert list(begin.velocities) == [-0.5, 0.25]
+    assert reached.time_from_start.nanosec == 20_000_000
+    assert list(reached.positions) == [0.09, 0.0]
+    assert list(reached.velocities) == [-1.0, 0.5]
     assert list(message.points[-1].velocities) == [0.0, 0.0]
     # 1 rad/s at 16 rad/s^2: rest after 62.5 ms, 31 mrad further.
     assert message.points[-1].time_from_start.nanosec == 82_500_000
@@ -66,7 +72,7 @@ def test_a_trajectory_holds_its_own_joints_and_ends_at_rest(shared_ros_graph, he
 
 def test_a_forward_controller_gets_positions_only(shared_ros_graph, heard, envelope):
     output = make_joint_output(shared_ros_graph, envelope, "forward_position")
-    command = JointCommand(np.arange(14.0) / 100, np.ones(14))
+    command = JointCommand.at_rest(np.arange(14.0) / 100)
     assert list(heard(output, Float64MultiArray, command).data) == [0.09, 0.0]
 
 

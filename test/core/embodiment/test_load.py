@@ -254,7 +254,7 @@ BROKEN_ALOHA = {
         "command.rate_hz: 4 Hz leaves no time to stop a joint within 0.2 s",
     ),
     "always stale": (
-        "max_age_s: 0.1",
+        "max_age_s: 0.2",
         "max_age_s: 0.01",
         "state[0].max_age_s: 0.01 s is shorter than one period of 50 Hz: every sample would be",
     ),
@@ -419,7 +419,7 @@ def test_the_line_is_that_of_the_mistake(edit):
 
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(edit):
     edit("aloha_sim", "view: ego", "view: cam_left_wrist")
-    edit("aloha_sim", "max_age_s: 0.1", "max_age_s: 0.01")
+    edit("aloha_sim", "max_age_s: 0.2", "max_age_s: 0.01")
     told = refusal(edit("aloha_sim", "acceleration: 16.0", "acceleration: 1.0")).splitlines()
     assert [re.search(r": ([a-z]+)", line)[1] for line in told] == ["cameras", "state", "safety"]
 

@@ -135,3 +135,12 @@ def test_a_base_command_is_checked_for_speed_and_change():
     assert base.count_violations(np.array([1.0, 0.0]), np.array([1.01, 0.0]), 0.02) == 1
     assert base.count_violations(still, np.array([np.nan, 0.0]), 0.02) == 1
     assert base.count_violations(still, np.zeros(3), 0.02) == 2
+
+
+def test_a_joint_that_leans_on_its_stop_is_taken_as_at_its_limit(aloha):
+    leaning = aloha.lower - 1e-4
+    assert (aloha.settle(leaning) == aloha.lower).all()
+    outside = aloha.upper + 0.1
+    assert (aloha.settle(outside) == outside).all()
+    inside = (aloha.lower + aloha.upper) / 2
+    assert (aloha.settle(inside) == inside).all()

@@ -166,6 +166,9 @@ class PolicyNode(ManagedNode):
         if isinstance(sample, Gap):
             episode.gap = sample.reason
             return
+        if sample.stamp_ns <= episode.asked_ns:
+            return  # the same pictures would only give the same answer
+        episode.asked_ns = sample.stamp_ns
         is_first = episode.chunks == 0
         self._worker.submit(sample, episode.prompt, episode.id, is_first=is_first)
 

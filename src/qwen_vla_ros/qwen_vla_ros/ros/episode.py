@@ -39,6 +39,7 @@ class Episode:
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     begun_s: float = field(default_factory=time.monotonic)
     chunks: int = 0
+    asked_ns: int = 0
     errors_in_a_row: int = 0
     last_error: str = ""
     gap: str = ""

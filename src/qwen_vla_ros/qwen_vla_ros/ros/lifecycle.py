@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -140,6 +141,10 @@ class ManagedNode(LifecycleNode):
             if sentence != self._refusal:
                 self._say_refusal(sentence, transition)
             self._refusal = sentence
+            return False
+        except Exception:
+            # rclpy would turn it into a silent failure of the transition.
+            self.get_logger().fatal(f"cannot {transition}:\n{traceback.format_exc()}")
             return False
         return True
 

@@ -23,6 +23,7 @@ from qwen_vla_ros.ros.qos import LATCHED
 
 SPIN_S = 0.05
 ANSWER_S = 5.0
+STOP_IS_SAID_S = 1.2
 
 
 class Operator:
@@ -100,12 +101,17 @@ class Operator:
         self._call(self._stop, Trigger.Request())
 
     def reset(self, seed: int) -> str:
-        """Put the simulated scene to its start; returns an instruction that fits it.
+        """Stop, and put the simulated scene to its start; returns an instruction that fits it.
+
+        A gate that is armed would take the jump of the joints for a fault, and one that has just
+        stopped commands rest for a second, which would pull the robot back to where it was.
 
         Raises:
             NotReadyError: No simulator answers.
             QwenVlaError: The simulator refuses.
         """
+        self.stop()
+        self.spin(STOP_IS_SAID_S)
         answer = self._call(self._reset, ResetScene.Request(seed=seed))
         if not answer.success:
             raise QwenVlaError(f"the simulator did not reset: {answer.message}")

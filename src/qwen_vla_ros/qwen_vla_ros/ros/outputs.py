@@ -80,13 +80,20 @@ class JointOutput(Output):
 
     def publish(self, command: JointCommand) -> None:
         """Send the part of a command that belongs to these joints."""
-        position = command.position[self._indices]
         if self._message is Float64MultiArray:
+            position = command.position[self._indices]
             self.publisher.publish(Float64MultiArray(data=position.tolist()))
         else:
-            self.publisher.publish(self._trajectory(position, command.velocity[self._indices]))
+            self.publisher.publish(self._trajectory(command))
 
-    def _trajectory(self, position: FloatArray, velocity: FloatArray) -> JointTrajectory:
+    def _trajectory(self, command: JointCommand) -> JointTrajectory:
+        i = self._indices
+        points = [
+            (0.0, command.start_position[i], command.start_velocity[i]),
+            *stopping_points(
+                command.position[i], command.velocity[i], self._acceleration, self._period_s
+            ),
+        ]
         # The stamp stays zero, which means now: with any other, a controller whose clock is a
         # little off would take the first points for past ones.
         message = JointTrajectory(joint_names=list(self.spec.joints))
@@ -94,9 +101,7 @@ class JointOutput(Output):
             JointTrajectoryPoint(
                 positions=where.tolist(), velocities=speed.tolist(), time_from_start=_span(seconds)
             )
-            for seconds, where, speed in stopping_points(
-                position, velocity, self._acceleration, self._period_s
-            )
+            for seconds, where, speed in points
         ]
         return message
 

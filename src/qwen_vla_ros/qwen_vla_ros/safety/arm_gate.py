@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -29,10 +29,21 @@ class JointCommand:
     Attributes:
         position: Shape (J,), rad or m, in the envelope's order.
         velocity: Speed at which that position is reached, shape (J,).
+        start_position: Where the command before has brought them by now, shape (J,). A
+            controller that began where the joints are measured would turn their lag into jerk.
+        start_velocity: Speed there, shape (J,).
     """
 
     position: FloatArray
     velocity: FloatArray
+    start_position: FloatArray
+    start_velocity: FloatArray
+
+    @classmethod
+    def at_rest(cls, position: FloatArray) -> Self:
+        """Return the command to stay at `position` (J,)."""
+        still = np.zeros_like(position)
+        return cls(position, still, position, still)
 
 
 class ArmGate:
@@ -152,7 +163,7 @@ class ArmGate:
         why_not = self._interlock.latch.arm(steady_ns, is_still=self.is_still)
         measured = self.measured
         if not why_not and measured is not None:
-            self._reference = JointCommand(measured, np.zeros_like(measured))
+            self._reference = JointCommand.at_rest(self._envelope.settle(measured))
             self._is_moved = False
         return why_not
 
@@ -200,7 +211,9 @@ class ArmGate:
         if not self._interlock.trusts(bad):
             self._reference = self._left_alone(reference, dt)
             return None
-        self._reference = JointCommand(step.position, step.velocity)
+        self._reference = JointCommand(
+            step.position, step.velocity, reference.position, reference.velocity
+        )
         goes_out = self._interlock.finish(
             steady_ns,
             is_limited=bool(step.limited.any()),
@@ -233,7 +246,9 @@ class ArmGate:
         position, velocity = coast(
             command.position, command.velocity, self._envelope.acceleration, seconds
         )
-        return JointCommand(position if self._ends_at_rest else command.position, velocity)
+        if not self._ends_at_rest:
+            position = command.position
+        return replace(command, position=position, velocity=velocity)
 
     def _find(self, tick: Tick, steady_ns: int, wanted: FloatArray | None) -> None:
         """Add the reasons to stop and to hold that stand in this tick."""

@@ -22,6 +22,8 @@ from qwen_vla_ros.types import FloatArray
 
 RETURN_FRACTION = 0.1
 """A joint that starts outside its limits comes back at this fraction of its speed (C8)."""
+ROUNDING = 1e-6
+"""rad or m: what 32-bit actions lose on the wire. A difference so small limited nothing."""
 SHORTEST_BRAKE_S = 1e-3
 """Points of a trajectory closer together than this would coincide once rounded on the wire."""
 
@@ -85,7 +87,7 @@ class BrakeFilter:
         pursuit = moving + self._close(goal - moving * dt - position, dt)
         stride = self._pace(goal - position, np.minimum(np.maximum(pursuit, low), high) * dt)
         reached = np.minimum(np.maximum(position + stride, nearest), farthest)
-        return Step(reached, (reached - position) / dt, reached != wanted)
+        return Step(reached, (reached - position) / dt, np.abs(reached - wanted) > ROUNDING)
 
     def brake(self, position: FloatArray, velocity: FloatArray, dt: float) -> Step:
         """Take away as much speed as allowed, each joint for itself, and never reverse."""

@@ -15,6 +15,8 @@ from qwen_vla_ros.types import FloatArray
 LONGEST_TRAJECTORY_S = 0.2
 """No trajectory given to a controller covers more time than this, and each ends at rest (W8)."""
 
+LEANING = 1e-3
+"""How far (rad or m) a joint that leans on its stop may be measured beyond its limit."""
 SLACK = 1e-9
 """Rounding that the check after the filter forgives, in rad, m and their rates."""
 
@@ -91,6 +93,15 @@ class JointEnvelope:
     def indices(self, joints: tuple[str, ...]) -> list[int]:
         """Return where `joints` stand in the arrays."""
         return [self.names.index(joint) for joint in joints]
+
+    def settle(self, measured: FloatArray) -> FloatArray:
+        """Return a measured position (J,), taken as at a limit where it is just beyond it.
+
+        A joint that leans on its stop is measured a little outside; holding it there would be a
+        command outside the envelope.
+        """
+        settled = np.clip(measured, self.lower, self.upper)
+        return np.where(np.abs(settled - measured) <= LEANING, settled, measured)
 
     def is_still(self, velocity: FloatArray) -> bool:
         """Whether a measured velocity (J,) is near zero: 5 % of what each joint may do."""
