@@ -51,12 +51,13 @@ def infinite(rng: np.random.Generator, q: FloatArray, _: JointEnvelope) -> Float
 
 def degrees(rng: np.random.Generator, q: FloatArray, _: JointEnvelope) -> FloatArray:
     """Degrees where radians are meant."""
-    return np.degrees(np.asarray(rng.uniform(-3, 3, q.shape)))
+    return np.rad2deg(rng.uniform(-3, 3, q.shape))
 
 
 def bang_bang(rng: np.random.Generator, q: FloatArray, _: JointEnvelope) -> FloatArray:
     """Full speed to one side or the other."""
-    return q + rng.choice([-10.0, 10.0], q.shape)
+    far: FloatArray = q + rng.choice([-10.0, 10.0], q.shape)
+    return far
 
 
 def just_outside(_: np.random.Generator, q: FloatArray, envelope: JointEnvelope) -> FloatArray:

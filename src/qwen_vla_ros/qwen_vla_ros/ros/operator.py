@@ -24,6 +24,7 @@ from qwen_vla_ros.ros.qos import LATCHED
 SPIN_S = 0.05
 ANSWER_S = 5.0
 STOP_IS_SAID_S = 1.2
+JUMP_IS_SEEN_S = 0.3
 
 
 class Operator:
@@ -115,6 +116,8 @@ class Operator:
         answer = self._call(self._reset, ResetScene.Request(seed=seed))
         if not answer.success:
             raise QwenVlaError(f"the simulator did not reset: {answer.message}")
+        # Armed before it has seen the jump, the gate would stop for it.
+        self.spin(JUMP_IS_SEEN_S)
         return str(answer.instruction)
 
     def wait_for_policy(self, patience_s: float) -> None:
