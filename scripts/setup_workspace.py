@@ -141,8 +141,8 @@ def cmake_install(source: Path, build: Path, *options: str) -> None:
     settings = [f"-DCMAKE_INSTALL_PREFIX={VENV}", f"-DPython3_EXECUTABLE={PYTHON}"]
     settings += ["-DBUILD_TESTING=OFF", *options]
     call("cmake", "--fresh", "-G", "Ninja", "-S", source, "-B", build, *settings, env=env)
-    call("cmake", "--build", build, env=env)
-    call("cmake", "--install", build, env=env)
+    # As a target of the build it leaves its manifest there, and not in the tree.
+    call("cmake", "--build", build, "--target", "install", env=env)
 
 
 def install_package() -> None:
