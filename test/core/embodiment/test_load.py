@@ -232,6 +232,16 @@ BROKEN_ALOHA = {
         f"{LAST}\n  stop_heartbeat_s:",
         "safety.stop_heartbeat_s: has no value; give it one, or leave the key out.",
     ),
+    "command into the gate's own topic": (
+        "topic: left_arm_controller/joint_trajectory",
+        "topic: policy/output/action_chunk",
+        "command.outputs[0].topic: 'policy/output/action_chunk' is not a controller's: this stack",
+    ),
+    "command into a camera": (
+        "topic: left_arm_controller/joint_trajectory",
+        "topic: cam_high/image_raw",
+        "command.outputs[0].topic: 'cam_high/image_raw' is not a controller's: this stack",
+    ),
     "endless observation": (LAST, "max_observation_age_s: 60", "60 must be at most 2."),
     "chunk that always ends early": (
         LAST,

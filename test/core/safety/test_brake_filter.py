@@ -372,3 +372,14 @@ def test_braking_left_alone_follows_the_parabola():
     position, velocity = coast(np.zeros(1), np.array([-1.0]), np.array([8.0]), 1.0)
     assert position[0] == pytest.approx(-1 / 16)
     assert velocity[0] == 0
+
+
+def test_a_joint_outside_its_limits_is_not_left_there_because_that_is_asked_for(aloha):
+    outside = aloha.upper + 0.1 * (aloha.upper - aloha.lower)
+    position, velocity = outside.copy(), np.zeros_like(outside)
+    moving = BrakeFilter(aloha)
+    for _ in range(3):
+        step = moving.step(position, velocity, outside, np.zeros_like(outside), 0.02)
+        assert (step.position < position).all()
+        assert step.limited.all()
+        position, velocity = step.position, step.velocity

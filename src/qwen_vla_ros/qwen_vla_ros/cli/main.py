@@ -46,7 +46,7 @@ def prompt(
 @app.command()
 def init(
     out: Annotated[Path, typer.Option(help="Directory to make; it must not hold anything.")],
-    preset: Annotated[str, typer.Option(help="Size of the model.")] = "nano",
+    preset: Annotated[str, typer.Option(help="Size of the model: nano, 0.8b, 2b or 4b.")] = "nano",
     robot: Annotated[
         list[str] | None,
         typer.Option(help="Robots whose normalisation goes in; repeat for several."),
@@ -60,7 +60,9 @@ def init(
 
 
 @app.command("model-info")
-def model_info(preset: Annotated[str, typer.Option(help="Size of the model.")] = "4b") -> None:
+def model_info(
+    preset: Annotated[str, typer.Option(help="nano, 0.8b, 2b or 4b.")] = "4b",
+) -> None:
     """Print the parameter table of a model size."""
     from qwen_vla_ros.cli.init import model_info as run
 
@@ -77,7 +79,7 @@ def up(
     use_sim_time: Annotated[bool, typer.Option(help="Take time from /clock.")] = False,
     namespace: Namespace = "",
     scene_seed: Annotated[int, typer.Option(help="Seed of the simulated scene.")] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of the model's noise.")] = -1,
+    seed: Annotated[int, typer.Option(help="Seed of the model's noise; -1 draws anew.")] = -1,
 ) -> None:
     """Bring a robot up without ROS's launch: the same graph as bringup.launch.py."""
     from qwen_vla_ros.cli.up import up as run
@@ -104,7 +106,10 @@ def do(
     time_limit: Annotated[float, typer.Option(help="Seconds it may take.")] = 30.0,
     namespace: Namespace = "",
 ) -> None:
-    """Have an instruction carried out and show how it goes; Ctrl-C cancels it."""
+    """Have an instruction carried out and show how it goes; Ctrl-C cancels it.
+
+    Exit status: 0 done, 3 ended without anybody judging it, 1 aborted or canceled, 2 refused.
+    """
     from qwen_vla_ros.cli.operate import do as run
 
     raise typer.Exit(run(instruction, robot, namespace, time_limit, arm_first=arm))
@@ -124,6 +129,26 @@ def stop(robot: Robot, namespace: Namespace = "") -> None:
     from qwen_vla_ros.cli.operate import stop as run
 
     raise typer.Exit(run(robot, namespace))
+
+
+@app.command()
+def status(robot: Robot, namespace: Namespace = "") -> None:
+    """Show whether the robot may move, and what holds or stopped it."""
+    from qwen_vla_ros.cli.operate import status as run
+
+    raise typer.Exit(run(robot, namespace))
+
+
+@app.command()
+def reset(
+    robot: Robot,
+    seed: Annotated[int, typer.Option(help="Seed of the scene.", min=0)] = 0,
+    namespace: Namespace = "",
+) -> None:
+    """Stop a simulated robot and put its scene back to the start."""
+    from qwen_vla_ros.cli.operate import reset as run
+
+    raise typer.Exit(run(robot, namespace, seed))
 
 
 @app.command()

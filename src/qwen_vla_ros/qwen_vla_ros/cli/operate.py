@@ -1,9 +1,9 @@
-"""`qwen-vla do`, `arm` and `stop`: the operator's commands."""
+"""`qwen-vla do`, `arm`, `stop`, `status` and `reset`: the operator's commands."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -11,32 +11,45 @@ from rich.live import Live
 from rich.table import Table
 
 from qwen_vla_ros.cli.session import gate_of, rclpy_session
+from qwen_vla_ros.embodiment.load import load_embodiment
 
 if TYPE_CHECKING:
     from qwen_vla_msgs.action import ExecuteInstruction
 
     from qwen_vla_ros.ros.operator import Operator
 
-console = Console()
+OUTCOMES = {0: "succeeded", 1: "finished", 2: "aborted", 3: "canceled"}
+EXITS = {0: 0, 1: 3, 2: 1, 3: 1}
+"""Exit status by outcome; 3 says that it ended and that nobody judged whether it was done."""
+LEVELS = ("OK", "LIMITED", "HOLD", "STOP")
+PATIENCE_S = 20.0
+
+console = Console(highlight=False)
 
 
 def do(
     instruction: str, robot: str, namespace: str, time_limit_s: float, *, arm_first: bool
 ) -> int:
-    """Carry out an instruction; returns 0 when it was done, 1 when not."""
-    with _operator(robot, namespace) as operator, Live(console=console) as live:
-
-        def show(feedback: ExecuteInstruction.Feedback) -> None:
-            live.update(_progress(instruction, feedback))
-
+    """Carry out an instruction; returns one of `EXITS`."""
+    with _operator(robot, namespace) as operator:
+        console.print("waiting for the policy ...", end="\n" if console.is_terminal else " ")
+        operator.wait_for_policy(PATIENCE_S)
+        operator.require_robot(PATIENCE_S)
         if arm_first:
             operator.arm()
-        result = operator.execute(instruction, time_limit_s, show)
-    words = {0: "succeeded", 1: "finished", 2: "aborted", 3: "canceled"}[result.outcome]
+        # A table that redraws itself is for eyes; a log gets the result only.
+        with Live(console=console) if console.is_terminal else nullcontext() as live:
+
+            def show(feedback: ExecuteInstruction.Feedback) -> None:
+                if live is not None:
+                    live.update(_progress(instruction, feedback))
+
+            result = operator.execute(instruction, time_limit_s, show)
     console.print(
-        f"[bold]{words}[/] after {result.duration_s:.1f} s, {result.chunks} chunks: {result.why}"
+        f"[bold]{OUTCOMES[result.outcome]}[/] after {result.duration_s:.1f} s, "
+        f"{result.chunks} chunks: {result.why}"
     )
-    return 0 if result.outcome in (result.SUCCEEDED, result.FINISHED) else 1
+    return EXITS[result.outcome]
 
 
 def arm(robot: str, namespace: str) -> int:
@@ -48,20 +61,49 @@ def arm(robot: str, namespace: str) -> int:
 
 
 def stop(robot: str, namespace: str) -> int:
-    """Stop the robot."""
+    """Stop the robot, whichever one it is."""
     with _operator(robot, namespace) as operator:
         operator.stop()
     console.print("stopped; arm it to let it move again")
     return 0
 
 
+def status(robot: str, namespace: str) -> int:
+    """Show what the robot's gate thinks, and why."""
+    with _operator(robot, namespace) as operator:
+        operator.require_robot(PATIENCE_S)
+        safety = operator.safety
+    table = Table.grid(padding=(0, 2))
+    table.add_row("level", LEVELS[safety.level])
+    table.add_row("armed", "yes" if safety.armed else "no")
+    table.add_row("cause", f"{safety.cause}: {safety.detail}" if safety.cause else "-")
+    table.add_row(
+        "chunks", f"{safety.chunks_accepted} accepted, {safety.chunks_rejected} rejected"
+    )
+    table.add_row(
+        "commands",
+        f"{safety.ticks}, of which {safety.ticks_limited} limited and {safety.ticks_late} late",
+    )
+    console.print(table)
+    return 0
+
+
+def reset(robot: str, namespace: str, seed: int) -> int:
+    """Stop a simulated robot and put its scene back."""
+    with _operator(robot, namespace) as operator:
+        operator.require_robot(PATIENCE_S)
+        instruction = operator.reset(seed)
+    console.print(f'scene {seed}, for example: "{instruction}"')
+    return 0
+
+
 @contextmanager
 def _operator(robot: str, namespace: str) -> Iterator[Operator]:
-    gate, one_host = gate_of(robot)
-    with rclpy_session(one_host=one_host):
+    embodiment = load_embodiment(robot)
+    with rclpy_session(one_host=embodiment.file.simulation is not None):
         from qwen_vla_ros.ros.operator import Operator
 
-        operator = Operator(gate, namespace)
+        operator = Operator(embodiment.name, gate_of(embodiment), namespace)
         try:
             yield operator
         finally:

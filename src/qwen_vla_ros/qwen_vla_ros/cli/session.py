@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from qwen_vla_ros.bringup import environment
-from qwen_vla_ros.embodiment.load import load_embodiment
+from qwen_vla_ros.embodiment.embodiment import Embodiment
 
 
 @contextmanager
@@ -27,8 +27,6 @@ def rclpy_session(*, one_host: bool) -> Iterator[None]:
         rclpy.try_shutdown()
 
 
-def gate_of(robot: str) -> tuple[str, bool]:
-    """Return the name of a robot's gate, and whether all of it runs on this machine."""
-    embodiment = load_embodiment(robot)
-    gate = "base_gate" if embodiment.has_base else "arm_gate"
-    return gate, embodiment.file.simulation is not None
+def gate_of(embodiment: Embodiment) -> str:
+    """Return the name of a robot's gate."""
+    return "base_gate" if embodiment.has_base else "arm_gate"

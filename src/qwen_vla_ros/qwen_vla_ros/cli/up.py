@@ -31,6 +31,8 @@ def up(words: Mapping[str, str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, leave)
     supervisor.start()
+    robot = words["robot"]
+    say("up", f'when all are active: qwen-vla do "..." --robot {robot} --arm    Ctrl-C ends all')
     told: set[str] = set()
     while supervisor.poll() and not leaving:
         for name in set(supervisor.exits) - told:
@@ -39,6 +41,9 @@ def up(words: Mapping[str, str]) -> int:
             told.add(name)
         time.sleep(0.1)
     ended_well = supervisor.stop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Somebody impatient may press again while the interpreter is on its way out.
+        signal.signal(number, signal.SIG_IGN)
     say("up", "all down" if ended_well else f"ended with {dict(supervisor.exits)}")
     return 0 if ended_well else 1
 

@@ -17,6 +17,7 @@ from qwen_vla_ros.embodiment.urdf_source import read_urdf_text
 from qwen_vla_ros.errors import suggest
 from qwen_vla_ros.types import FloatArray
 
+ONCE = ("origin", "parent", "child", "axis", "limit", "mimic")
 JointType = Literal["revolute", "continuous", "prismatic", "fixed", "floating", "planar"]
 MAX_JOINTS = 1_000
 
@@ -131,6 +132,9 @@ class _Reader:
         name = element.get("name", "")
         where = f"joint '{name}'"
         kind = element.get("type", "")
+        for tag in ONCE:
+            if len(element.findall(tag)) > 1:
+                self._problems.add((), f"{where}: has more than one <{tag}>.")
         if kind not in get_args(JointType):
             self._problems.add(
                 (), f"{where}: unknown type '{kind}'.{suggest(kind, get_args(JointType))}"

@@ -28,6 +28,9 @@ _EXPRESSION = re.compile(r"\$\{([^}]*)\}")
 # with them an expression could read files or run for hours.
 _ALPHABET = re.compile(r"[\w\s.,+\-*/%()<>=!'\"]*")
 _FORBIDDEN = re.compile(r"\*\*|__|\.\s*[A-Za-z_]|\)\s*\(")
+# A text times a number, or a format with a width, could fill the memory.
+_QUOTE = re.compile(r"['\"]")
+_GROWTH = re.compile(r"[*%]")
 _CALL = re.compile(r"([A-Za-z_]\w*)\s*\(")
 # Words of the expression language may stand before a bracket too.
 # fmt: off
@@ -141,6 +144,7 @@ def read_urdf_text(path: Path) -> str:
 def _is_arithmetic(expression: str) -> bool:
     return (
         _ALPHABET.fullmatch(expression) is not None
+        and not (_QUOTE.search(expression) and _GROWTH.search(expression))
         and _FORBIDDEN.search(expression) is None
         and _FUNCTIONS.issuperset(_CALL.findall(expression))
     )

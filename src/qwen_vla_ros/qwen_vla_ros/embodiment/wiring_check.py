@@ -16,6 +16,12 @@ from qwen_vla_ros.embodiment.schema import EmbodimentFile, OutputSpec
 from qwen_vla_ros.embodiment.urdf import Urdf
 from qwen_vla_ros.errors import suggest
 
+RESERVED = (
+    *("policy", "arm_gate", "base_gate", "simulator", "scene", "stop"),
+    *("clock", "rosout", "diagnostics", "parameter_events"),
+)
+"""First words of names that this stack or ROS itself uses."""
+
 JOINT_BACKENDS = ("joint_trajectory", "forward_position")
 
 
@@ -58,6 +64,13 @@ def check_outputs(file: EmbodimentFile, robot: Urdf, problems: Problems) -> None
     # Where a channel's joint is misspelt, its right spelling elsewhere is no second mistake.
     all_usable = not has_unusable_joint(file, robot)
     sent: list[tuple[Loc, str]] = []
+    heard = {camera.topic for camera in file.cameras} | {source.topic for source in file.state}
+    for i, output in enumerate(outputs):
+        if output.topic.strip("/").split("/")[0] in RESERVED or output.topic in heard:
+            problems.add(
+                ("command", "outputs", i, "topic"),
+                f"'{output.topic}' is not a controller's: this stack itself uses the name.",
+            )
     for i, output in enumerate(outputs):
         loc: Loc = ("command", "outputs", i)
         if (output.backend in JOINT_BACKENDS) == base:

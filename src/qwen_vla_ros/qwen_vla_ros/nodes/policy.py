@@ -35,6 +35,7 @@ TICK_S = 0.01
 FEEDBACK_S = 0.2
 DIAGNOSTICS_S = 1.0
 GOAL_SPACING_S = 0.5
+LONGEST_EPISODE_S = 3600.0
 GOODBYE_S = 0.2
 """How long the node stays for the result of an interrupted goal to leave it."""
 
@@ -123,18 +124,20 @@ class PolicyNode(ManagedNode):
 
     def _on_goal_request(self, request: ExecuteInstruction.Goal) -> GoalResponse:
         now_s = time.monotonic()
-        too_soon, self._last_goal_s = now_s - self._last_goal_s < GOAL_SPACING_S, now_s
         try:
             if not self.is_active:
                 raise InstructionError("the policy is not active")
-            if too_soon:
-                raise InstructionError(f"goals must be {GOAL_SPACING_S} s apart")
-            if not request.time_limit_s > 0:
-                raise InstructionError("time_limit_s must be positive")
+            if not 0 < request.time_limit_s <= LONGEST_EPISODE_S:
+                raise InstructionError(
+                    f"time_limit_s must be above 0 and at most {LONGEST_EPISODE_S:g}"
+                )
             build_prompt(self._embodiment, request.instruction)
+            if now_s - self._last_goal_s < GOAL_SPACING_S:
+                raise InstructionError(f"goals must be {GOAL_SPACING_S} s apart")
         except InstructionError as error:
-            self.get_logger().warning(f"goal refused: {error}")
+            self.get_logger().warning(f"goal refused: {error}", throttle_duration_sec=1.0)
             return GoalResponse.REJECT
+        self._last_goal_s = now_s
         return GoalResponse.ACCEPT
 
     def _on_goal(self, goal: ServerGoalHandle) -> None:

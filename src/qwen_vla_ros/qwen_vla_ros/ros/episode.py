@@ -10,6 +10,7 @@ from qwen_vla_msgs.action import ExecuteInstruction
 from qwen_vla_msgs.msg import SafetyState, TaskStatus
 from rclpy.action.server import ServerGoalHandle
 
+from qwen_vla_ros.errors import QwenVlaError
 from qwen_vla_ros.types import ActionChunk, Prompt
 
 Result = ExecuteInstruction.Result
@@ -65,7 +66,8 @@ class Episode:
     def on_error(self, error: Exception) -> None:
         """Note an inference that failed."""
         self.errors_in_a_row += 1
-        self.last_error = f"{type(error).__name__}: {error}"
+        is_sentence = isinstance(error, QwenVlaError)
+        self.last_error = str(error) if is_sentence else f"{type(error).__name__}: {error}"
 
     def on_judge(self, status: TaskStatus) -> None:
         """Note a judge's verdict, if it is about this instruction."""
@@ -90,13 +92,15 @@ class Episode:
         """Return how the episode has ended, or None while it goes on."""
         if self.goal.is_cancel_requested:
             return Ending(Result.CANCELED, "canceled by the client")
-        if self.judged is not None and self.judged.success:
-            return Ending(Result.SUCCEEDED, f"the judge saw it: {self.judged.target}")
-        if self.errors_in_a_row >= MAX_ERRORS_IN_A_ROW:
-            return Ending(Result.ABORTED, f"inference failed: {self.last_error}")
         if self._is_stopped_by_gate():
             assert self.gate is not None
             return Ending(Result.ABORTED, f"the gate: {self.gate.cause}: {self.gate.detail}")
+        # A robot that must not move has not done what it finds done.
+        may_move = self.gate is None or self.gate.level < SafetyState.STOP
+        if self.judged is not None and self.judged.success and may_move and self._knows_gate():
+            return Ending(Result.SUCCEEDED, f"the judge saw it: {self.judged.target}")
+        if self.errors_in_a_row >= MAX_ERRORS_IN_A_ROW:
+            return Ending(Result.ABORTED, f"inference failed: {self.last_error}")
         if self._is_finished():
             judged = ", but the judge saw no success" if self.judged is not None else ""
             return Ending(Result.FINISHED, "the policy ended the episode" + judged)
@@ -124,6 +128,9 @@ class Episode:
         message.stages = list(self.timings)
         message.stage_seconds = [float(seconds) for seconds in self.timings.values()]
         return message
+
+    def _knows_gate(self) -> bool:
+        return self.gate is not None or self.elapsed_s > 2 * GATE_GRACE_S
 
     def _is_stopped_by_gate(self) -> bool:
         return (

@@ -235,6 +235,7 @@ class GateNode(ManagedNode):
     def _tell(self) -> None:
         latch, counters = self._limb.interlock.latch, self._limb.interlock.counters
         message = SafetyState(
+            embodiment=self._embodiment.name,
             level=int(latch.level),
             armed=latch.is_armed,
             cause=latch.cause.name,

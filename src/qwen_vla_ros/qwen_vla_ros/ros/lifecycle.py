@@ -150,7 +150,7 @@ class ManagedNode(LifecycleNode):
 
     def _say_refusal(self, sentence: str, transition: str) -> None:
         if self._autostart is not None and transition == "activate":
-            self.get_logger().warning(f"{sentence} (waiting)")
+            self.get_logger().info(f"{sentence} (waiting)")
         else:
             self.get_logger().error(sentence)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -30,8 +31,9 @@ JUMP_IS_SEEN_S = 0.3
 class Operator:
     """A client of one robot's policy and gate; spins only while one of its methods waits."""
 
-    def __init__(self, gate: str, namespace: str = "") -> None:
-        """Join the graph; `gate` is the name of the robot's gate node."""
+    def __init__(self, robot: str, gate: str, namespace: str = "") -> None:
+        """Join the graph; `gate` is the name of the gate node of the robot named `robot`."""
+        self._robot = robot
         self._gate = gate
         self.node = Node("operator", namespace=namespace)
         self._executor: Executor = EventsExecutor()
@@ -82,7 +84,8 @@ class Operator:
         Raises:
             NotReadyError: The gate is absent or refuses; the sentence is the gate's.
         """
-        why = f"no gate '{self._gate}' answers"
+        self.require_robot(patience_s)
+        why = ""
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
             if self._arm.service_is_ready():
@@ -91,7 +94,20 @@ class Operator:
                     return
                 why = answer.message
             self.spin(0.2)
-        raise NotReadyError(f"not armed: {why}")
+        raise NotReadyError(why)
+
+    def require_robot(self, patience_s: float) -> None:
+        """Refuse to speak to another robot than the one that was named.
+
+        Raises:
+            NotReadyError: No robot is up here, or another one is.
+        """
+        if not self.spin_until(lambda: self._safety is not None, patience_s):
+            raise self._nobody()
+        if self.safety.embodiment != self._robot:
+            raise NotReadyError(
+                f"the robot that is up here is '{self.safety.embodiment}', not '{self._robot}'."
+            )
 
     def stop(self) -> None:
         """Bring the robot to rest; only `arm` lets it move again.
@@ -127,7 +143,7 @@ class Operator:
             NotReadyError: It does not in time.
         """
         if not self.spin_until(self._action.server_is_ready, patience_s):
-            raise NotReadyError(f"no policy answers within {patience_s:g} s.")
+            raise self._nobody("policy")
 
     def execute(
         self,
@@ -164,12 +180,19 @@ class Operator:
             self._await(result)
         return result.result().result
 
+    def _nobody(self, who: str = "gate") -> NotReadyError:
+        domain = os.environ.get("ROS_DOMAIN_ID", "0")
+        return NotReadyError(
+            f"no {who} of '{self._robot}' answers in ROS domain {domain}. Is the robot up? "
+            f"Start it with: qwen-vla up --robot {self._robot}"
+        )
+
     def _on_safety(self, message: SafetyState) -> None:
         self._safety = message
 
     def _call(self, client: Client, request: Any) -> Any:
         if not self.spin_until(client.service_is_ready, ANSWER_S):
-            raise NotReadyError(f"service '{client.srv_name}' is not there.")
+            raise self._nobody(client.srv_name)
         return self._await(client.call_async(request))
 
     def _await(self, future: Future, seconds: float = ANSWER_S) -> Any:

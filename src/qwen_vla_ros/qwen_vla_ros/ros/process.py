@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import rclpy
 from rclpy.executors import Executor
@@ -107,6 +108,13 @@ def _come_to_rest(executor: Executor, node: NodeProcess) -> None:
         executor.spin_once(timeout_sec=0.02)
 
 
-def main_of(node_class: type) -> int:
-    """Entry point of a node's executable."""
-    return run(node_class, sys.argv)
+def main_of(node_class: type) -> NoReturn:
+    """Entry point of a node's executable; does not return.
+
+    All that matters is closed by then. Taking the interpreter down as well takes seconds where a
+    model was loaded, and a second Ctrl-C in that time would end the process by a signal.
+    """
+    status = run(node_class, sys.argv)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -77,7 +77,9 @@ class BrakeFilter:
         low, high = self._speeds(position, velocity, dt)
         nearest, farthest = self._reach(position, low, high, dt)
         moving = np.minimum(np.maximum(wanted_velocity, -limits.velocity), limits.velocity)
-        if ((nearest <= wanted) & (wanted <= farthest)).all():
+        # A joint that is outside its limits is not left there just because that is asked for.
+        is_inside = (limits.lower <= wanted) & (wanted <= limits.upper)
+        if (is_inside & (nearest <= wanted) & (wanted <= farthest)).all():
             speed = (wanted - position) / dt
             # Within reach is not enough: arriving so fast that the next step cannot take up the
             # pace of the goal would be running past it.

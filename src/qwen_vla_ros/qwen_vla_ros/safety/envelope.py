@@ -15,7 +15,7 @@ from qwen_vla_ros.types import FloatArray
 LONGEST_TRAJECTORY_S = 0.2
 """No trajectory given to a controller covers more time than this, and each ends at rest (W8)."""
 
-LEANING = 1e-3
+LEANING = 2e-3
 """How far (rad or m) a joint that leans on its stop may be measured beyond its limit."""
 SLACK = 1e-9
 """Rounding that the check after the filter forgives, in rad, m and their rates."""
