@@ -157,7 +157,7 @@ class Bringup:
     @property
     def gate(self) -> str:
         """Name of the gate that this robot needs."""
-        return "base_gate" if self.robot.has_base else "arm_gate"
+        return gate_of(self.robot)
 
     def _check(self) -> None:
         if self.policy not in POLICIES:
@@ -232,6 +232,11 @@ class Bringup:
             remappings=(("~/input/instruction", "policy/output/instruction"),),
             stop_order=2,
         )
+
+
+def gate_of(robot: Embodiment) -> str:
+    """Return the name of the gate that a robot needs."""
+    return "base_gate" if robot.has_base else "arm_gate"
 
 
 def bringup_from_words(words: Mapping[str, str]) -> Bringup:

@@ -14,13 +14,13 @@ from rich.table import Table
 
 from qwen_vla_ros.bringup import Bringup
 from qwen_vla_ros.cli.live_robot import live_robot
+from qwen_vla_ros.cli.operate import OUTCOMES
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.evaluation.command_audit import CommandAudit
 
 if TYPE_CHECKING:
     from qwen_vla_msgs.action import ExecuteInstruction
 
-OUTCOMES = {0: "succeeded", 1: "finished", 2: "aborted", 3: "canceled"}
 console = Console()
 
 

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from qwen_vla_ros.cli.session import gate_of, rclpy_session
+from qwen_vla_ros.bringup import gate_of
+from qwen_vla_ros.cli.session import rclpy_session
 from qwen_vla_ros.embodiment.load import load_embodiment
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from qwen_vla_ros.bringup import environment
-from qwen_vla_ros.embodiment.embodiment import Embodiment
 
 
 @contextmanager
@@ -25,8 +24,3 @@ def rclpy_session(*, one_host: bool) -> Iterator[None]:
         yield
     finally:
         rclpy.try_shutdown()
-
-
-def gate_of(embodiment: Embodiment) -> str:
-    """Return the name of a robot's gate."""
-    return "base_gate" if embodiment.has_base else "arm_gate"
