@@ -49,11 +49,12 @@ class Listener:
             topic: len(messages) for topic, messages in self.got.items()
         }
 
-    def rate_hz(self, topic, seconds):
+    def usual_rate_hz(self, topic, messages):
+        """The rate by the stamps' median distance: what a busy machine drops does not count."""
         self.got[topic].clear()
-        time.sleep(seconds)
-        times = [at for at, _ in self.got[topic]]
-        return (len(times) - 1) / (times[-1] - times[0])
+        assert self.graph.wait_for(lambda: len(self.got[topic]) >= messages, 20)
+        stamps_ns = [ns_from_stamp(message.header.stamp) for _, message in self.got[topic]]
+        return 1e9 / np.median(np.diff(stamps_ns))
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +99,8 @@ def test_cameras_are_what_the_embodiment_file_says(arms):
 
 
 def test_state_and_cameras_keep_their_rates(arms):
-    assert arms.rate_hz("joint_states", 2.0) == pytest.approx(50, rel=0.1)
-    assert arms.rate_hz("cam_high/image_raw", 2.0) == pytest.approx(15, rel=0.15)
+    assert arms.usual_rate_hz("joint_states", 100) == pytest.approx(50, rel=0.1)
+    assert arms.usual_rate_hz("cam_high/image_raw", 30) == pytest.approx(15, rel=0.15)
 
 
 def test_joint_states_tell_position_and_velocity_of_every_joint_and_its_mimic(arms):
@@ -113,13 +114,17 @@ def test_joint_states_tell_position_and_velocity_of_every_joint_and_its_mimic(ar
 
 
 def test_one_moment_has_one_stamp(arms):
-    assert arms.graph.wait_for(lambda: len(arms.got["cam_right_wrist/image_raw"]) > 2, 5)
-    stamp = arms.got["cam_right_wrist/image_raw"][-2][1].header.stamp
-    others = [message.header.stamp for _, message in arms.got["joint_states"]]
-    assert stamp in others
-    assert any(
-        message.markers[0].header.stamp == stamp for _, message in arms.got["scene/objects"]
-    )
+    def stamps(topic, header=lambda message: message.header):
+        return {ns_from_stamp(header(message).stamp) for _, message in list(arms.got[topic])}
+
+    def moments():
+        return (
+            stamps("cam_right_wrist/image_raw")
+            & stamps("joint_states")
+            & stamps("scene/objects", lambda message: message.markers[0].header)
+        )
+
+    assert arms.graph.wait_for(lambda: len(moments()) >= 5, 20)
 
 
 def test_objects_are_named_markers_in_the_world_frame(arms):
