@@ -12,7 +12,7 @@ export PYTEST_DISABLE_PLUGIN_AUTOLOAD := 1
 # A Python of ROS wheels that started make would mislead ours about where its libraries are.
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: help setup demo test test-fast coverage lint format bench clean distclean
+.PHONY: help setup demo test test-fast coverage lint format bench full-size clean distclean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -44,8 +44,11 @@ format: .venv ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv ## every script in benchmarks/, one after the other
-	@$(ENTER) for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+bench: .venv ## ours against the usual way, row by row; a table and a plot in out/bench
+	@$(ENTER) $(BIN)/python benchmarks/run_all.py $(BENCH)
+
+full-size: .venv ## the 4b preset with random weights answers once: memory, time, shape (16 GB)
+	@$(ENTER) $(BIN)/python benchmarks/full_size.py $(FULL_SIZE)
 
 clean: ## remove what was built and what was recorded, but not .venv
 	rm -rf build install log out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

