@@ -80,3 +80,21 @@ def test_an_example_is_plausible_and_repeatable():
 def test_one_step_lasts_one_period():
     assert ALOHA.dt == pytest.approx(0.02)
     assert DIFFBOT.dt == pytest.approx(0.5)
+
+
+def test_an_example_has_the_history_that_its_cameras_ask_for(edit):
+    assert DIFFBOT.make_example().history == {}
+    seen = "input_height_px: 224"
+    path = edit("diffbot_sim", seen, f"{seen}\n    history: {{frames: 3, spacing_s: 0.5}}")
+    robot = load_embodiment(path)
+    example = robot.make_example(3)
+    assert set(example.history) == {"front"}
+    assert [image.shape for image in example.history["front"]] == [(240, 320, 3)] * 3
+    np.testing.assert_array_equal(example.state, DIFFBOT.make_example(3).state)
+    assert robot.hash != DIFFBOT.hash
+
+
+def test_the_hash_changes_with_how_an_image_is_fitted(edit):
+    seen = "input_height_px: 224"
+    cropped = load_embodiment(edit("aloha_sim", seen, f"{seen}\n    fit: crop")).hash
+    assert cropped != ALOHA.hash

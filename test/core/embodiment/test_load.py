@@ -16,6 +16,7 @@ LAST = "max_observation_age_s: 0.5"
 COMMAND = "rate_hz: 50\n  outputs"
 LEFT = "left_waist, kind: joint_position, unit: rad, joint: left_waist}"
 RIGHT_OUTPUT = "right_finger,\n      ]\n\nsafety"
+SEEN = "input_height_px: 224"
 BASE = "{linear_velocity: 1, angular_velocity: 1, linear_acceleration: 9, angular_acceleration: 9}"
 
 # (what is replaced, by what, the sentence that its owner reads, with its dotted path)
@@ -75,6 +76,56 @@ BROKEN_ALOHA = {
         "robot_tag: ALOHA",
         'robot_tag: "<|image|>"',
         "prompt.robot_tag: '<|image|>' holds a control character or one of < > |",
+    ),
+    "misspelt fit": (
+        SEEN,
+        f"{SEEN}\n    fit: letterbox",
+        "cameras[0].fit: 'letterbox' is not allowed. Known: crop, pad, stretch.",
+    ),
+    "nearly a fit": (
+        SEEN,
+        f"{SEEN}\n    fit: stretchd",
+        "cameras[0].fit: 'stretchd' is not allowed. Did you mean 'stretch'? Known: crop, pad, stret",
+    ),
+    "misspelt history key": (
+        SEEN,
+        f"{SEEN}\n    history: {{frame: 2, spacing_s: 1}}",
+        "cameras[0].history.frame: unknown key. Did you mean 'frames'? Known: frames, spacing_s.",
+    ),
+    "history without a spacing": (
+        SEEN,
+        f"{SEEN}\n    history: {{frames: 2}}",
+        "cameras[0].history.spacing_s: is missing.",
+    ),
+    "long history": (
+        SEEN,
+        f"{SEEN}\n    history: {{frames: 9, spacing_s: 1}}",
+        "cameras[0].history.frames: 9 must be at most 8.",
+    ),
+    "history of nothing": (
+        SEEN,
+        f"{SEEN}\n    history: {{frames: 0, spacing_s: 1}}",
+        "cameras[0].history.frames: 0 must be at least 1.",
+    ),
+    "distant history": (
+        SEEN,
+        f"{SEEN}\n    history: {{frames: 2, spacing_s: 11}}",
+        "cameras[0].history.spacing_s: 11 must be at most 10.",
+    ),
+    "history for a number": (
+        SEEN,
+        f"{SEEN}\n    history: 3",
+        "cameras[0].history: 3 does not fit; a block of keys is needed.",
+    ),
+    "history denser than the camera": (
+        SEEN,
+        f"{SEEN}\n    history: {{frames: 2, spacing_s: 0.05}}",
+        "cameras[0].history.spacing_s: 0.05 s is shorter than one period of 15 Hz: images would r",
+    ),
+    "state text in words": (
+        "arms: dual",
+        "arms: dual\n  state_text: always",
+        "prompt.state_text: 'always' does not fit; true or false is needed.",
     ),
     "topic with a space": (
         "topic: joint_states",
@@ -147,6 +198,21 @@ BROKEN_ALOHA = {
         LEFT.replace("}", ", scale: 0}"),
         "action[0].scale: 0 would freeze the joint; it must not be 0.",
     ),
+    "scale of nothing": (
+        LEFT,
+        LEFT.replace("}", ", scale: 0.00001}"),
+        "action[0].scale: 1e-05 lies between no two units of one quantity. Allowed: 0.001 to 1000",
+    ),
+    "enormous scale": (
+        LEFT,
+        LEFT.replace("}", ", scale: -4096000}"),
+        "action[0].scale: -4.096e+06 lies between no two units of one quantity. Allowed: 0.001",
+    ),
+    "offset in degrees": (
+        LEFT,
+        LEFT.replace("}", ", offset: -90}"),
+        "action[0].offset: -90 rad is more than a turn. Degrees? -90 deg is -1.5708 rad.",
+    ),
     "unread key": (
         LEFT,
         LEFT.replace("}", ", open: 1}"),
@@ -201,6 +267,23 @@ BROKEN_ALOHA = {
         WAIST,
         WAIST.replace("16.0", "8.0"),
         "a stop from 2 with 8 takes 0.270 s, more than 0.2 s. Allowed: an acceleration of at lea",
+    ),
+    "acceleration in degrees": (
+        WAIST,
+        WAIST.replace("16.0", "917"),
+        "left_waist.acceleration: 917 rad/s^2 is more than a robot can do. Degrees? 917 deg/s^2 "
+        "is 16.0047 rad/s^2. Allowed: up to 200.",
+    ),
+    "acceleration in millimetres": (
+        "acceleration: 1.6, start_jump: 0.03",
+        "acceleration: 1600, start_jump: 0.03",
+        "left_finger.acceleration: 1600 m/s^2 is more than a robot can do. Millimetres? 1600 mm/s"
+        "^2 is 1.6 m/s^2. Allowed: up to 50.",
+    ),
+    "endless acceleration": (
+        WAIST,
+        WAIST.replace("16.0", "1000000000.0"),
+        "left_waist.acceleration: 1e+09 rad/s^2 is more than a robot can do. ",
     ),
     "zero acceleration": (
         WAIST,
@@ -374,6 +457,22 @@ BROKEN_DIFFBOT = {
         "angular_velocity: 1.5",
         "angular_velocity: 86",
         "86 rad/s is very fast. Degrees? 86 deg/s is 1.5010 rad/s.",
+    ),
+    "acceleration of a wheel in millimetres": (
+        "linear_acceleration: 1.5",
+        "linear_acceleration: 1500",
+        "linear_acceleration: 1500 m/s^2 is more than a robot can do. Millimetres? 1500 mm/s^2 is "
+        "1.5 m/s^2. Allowed: up to 10.",
+    ),
+    "acceleration of a turn in degrees": (
+        "angular_acceleration: 5.0",
+        "angular_acceleration: 286",
+        "angular_acceleration: 286 rad/s^2 is more than a robot can do. Degrees? 286 deg/s^2 is 4",
+    ),
+    "state text of a base": (
+        "mobile_base: true",
+        "mobile_base: true\n  state_text: true",
+        "prompt.state_text: true does not fit: the state of a base is its odometry's pose, which ",
     ),
     "two odometries": (
         "state:\n",

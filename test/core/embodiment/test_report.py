@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,42 @@ def test_a_turned_joint_and_a_stop_heartbeat_are_shown(edit, capsys: pytest.Capt
     shown = capsys.readouterr().out
     assert "left_waist * -1 +0.5" in shown
     assert "a stop input silent for 0.25 s stops the robot" in shown
+
+
+def test_it_is_shown_how_an_image_is_fitted(edit, capsys: pytest.CaptureFixture[str]):
+    seen = "input_height_px: 224"
+    edit("aloha_sim", seen, "@\n    fit: crop")
+    path = edit("aloha_sim", seen, "input_height_px: 168\n    fit: pad")
+    path.write_text(path.read_text().replace("@", seen))
+    assert check(str(path)) == 0
+    shown = capsys.readouterr().out.splitlines()
+    high, left, right = (
+        next(line for line in shown if line.split()[:1] == [name])
+        for name in ("cam_high", "cam_left_wrist", "cam_right_wrist")
+    )
+    assert "224 x 224, cropped" in high
+    assert "224 x 168" in left
+    assert "padded" not in left, "there is nothing to fit where the shape is the same"
+    assert "224 x 224, stretched" in right
+
+
+def test_a_history_is_shown_and_its_places_are_in_the_prompt(
+    edit, capsys: pytest.CaptureFixture[str]
+):
+    seen = "input_height_px: 224"
+    path = edit("diffbot_sim", seen, f"{seen}\n    history: {{frames: 3, spacing_s: 0.5}}")
+    assert check(str(path)) == 0
+    shown = capsys.readouterr().out
+    assert "3 images, 0.5 s apart" in shown
+    assert "<|ego_start|> <image> <image> <image> <image> <|ego_end|>" in shown
+
+
+def test_a_state_that_is_told_is_shown_in_the_prompt(edit, capsys: pytest.CaptureFixture[str]):
+    path = edit("aloha_sim", "arms: dual", "arms: dual\n  state_text: true")
+    assert check(str(path)) == 0
+    numbers = re.search(r"state: \[([\d, ]+)\]", capsys.readouterr().out)
+    assert numbers is not None
+    assert len(numbers[1].split(", ")) == 14
 
 
 def test_a_bad_file_is_code_2_with_its_problems_and_nothing_else(

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from qwen_vla_ros.embodiment.load import load_embodiment
+from qwen_vla_ros.embodiment.schema import HistorySpec
 from qwen_vla_ros.observation.buffer import Gap, ObservationBuffer
 from qwen_vla_ros.types import Observation
 
@@ -131,3 +134,72 @@ def test_a_scene_is_waited_for_only_when_it_is_needed(aloha):
     sample = buffer.sample(**clocks(NOW))
     assert isinstance(sample, Observation)
     assert set(sample.scene) == {"red_cube"}
+
+
+@pytest.fixture
+def remembering(diffbot):
+    """The base, with two images half a second apart before the newest one."""
+    camera = diffbot.file.cameras[0].model_copy(
+        update={"history": HistorySpec(frames=2, spacing_s=0.5)}
+    )
+    return replace(diffbot, file=diffbot.file.model_copy(update={"cameras": (camera,)}))
+
+
+def look(buffer: ObservationBuffer, robot, level: int, stamp_ns: int) -> None:
+    """Put an image of one level, and a pose."""
+    camera, source = robot.file.cameras[0], robot.file.state[0]
+    image = np.full((camera.height_px, camera.width_px, 3), level, np.uint8)
+    buffer.put_image(camera.name, image, stamp_ns, **clocks(stamp_ns))
+    buffer.put_pose(source.topic, np.zeros(3), stamp_ns, **clocks(stamp_ns))
+
+
+def levels(buffer: ObservationBuffer, now_ns: int) -> list[int]:
+    sample = buffer.sample(**clocks(now_ns))
+    assert isinstance(sample, Observation)
+    images = (*sample.history["front"], sample.images["front"])
+    return [int(image[0, 0, 0]) for image in images]
+
+
+def test_a_history_counts_back_from_the_newest_image(remembering):
+    buffer = ObservationBuffer(remembering)
+    for step in range(31):
+        look(buffer, remembering, step, NOW + step * 100 * MS)
+    assert levels(buffer, NOW + 3 * S) == pytest.approx([20, 25, 30], abs=1)
+
+
+def test_a_history_is_never_empty_and_never_black(remembering):
+    buffer = ObservationBuffer(remembering)
+    look(buffer, remembering, 7, NOW)
+    assert levels(buffer, NOW) == [7, 7, 7]
+    look(buffer, remembering, 8, NOW + 500 * MS)
+    assert levels(buffer, NOW + 500 * MS) == [7, 7, 8]
+
+
+def test_the_history_of_an_episode_begins_with_it(remembering):
+    buffer = ObservationBuffer(remembering)
+    for step in range(21):
+        look(buffer, remembering, step, NOW + step * 100 * MS)
+    buffer.begin_episode()
+    assert levels(buffer, NOW + 2 * S) == [20, 20, 20]
+    for step in range(21, 27):
+        look(buffer, remembering, step, NOW + step * 100 * MS)
+    assert levels(buffer, NOW + 2600 * MS) == [21, 21, 26]
+
+
+def test_a_refused_image_is_not_remembered(remembering):
+    buffer = ObservationBuffer(remembering)
+    look(buffer, remembering, 1, NOW)
+    far = NOW + 10 * S
+    camera = remembering.file.cameras[0]
+    image = np.full((camera.height_px, camera.width_px, 3), 99, np.uint8)
+    buffer.put_image("front", image, far, **clocks(NOW + 100 * MS))
+    look(buffer, remembering, 2, NOW + 500 * MS)
+    assert levels(buffer, NOW + 500 * MS) == [1, 1, 2]
+
+
+def test_a_camera_without_a_history_has_none(diffbot):
+    buffer = ObservationBuffer(diffbot)
+    put_all(buffer, diffbot, NOW)
+    sample = buffer.sample(**clocks(NOW))
+    assert isinstance(sample, Observation)
+    assert sample.history == {}

@@ -5,7 +5,15 @@ from __future__ import annotations
 from qwen_vla_ros.embodiment.commanded import is_commandable
 from qwen_vla_ros.embodiment.problems import Loc, Problems
 from qwen_vla_ros.embodiment.schema import ChannelSpec, EmbodimentFile
+from qwen_vla_ros.embodiment.unit_check import suspect_angle, suspect_length
 from qwen_vla_ros.embodiment.urdf import Urdf
+
+# A millimetre is a thousandth of a metre, a step of a usual encoder 0.0015 rad; no two units that
+# people measure a joint in lie further apart.
+MIN_SCALE = 1e-3
+MAX_SCALE = 1e3
+# Farther than this from its zero no slide is counted; an angle is never a whole turn away.
+MAX_OFFSET_LENGTH = 2.0
 
 _UNIT_OF_TYPE = {"revolute": "rad", "continuous": "rad", "prismatic": "m"}
 _UNIT_OF_KIND = {"gripper": "1", "waypoint_x": "m", "waypoint_y": "m", "waypoint_yaw": "rad"}
@@ -35,12 +43,28 @@ def check_channels(file: EmbodimentFile, robot: Urdf, problems: Problems) -> Non
                 f"'{channel.unit}' does not fit a {channel.kind} channel"
                 f"{f' of joint {channel.joint!r}' if channel.joint else ''}. Allowed: {unit}.",
             )
-        if channel.scale == 0:
-            problems.add((*loc, "scale"), "0 would freeze the joint; it must not be 0.")
+        _check_map(channel, loc, problems)
         if channel.closed is not None and channel.closed == channel.open:
             problems.add((*loc, "open"), "is the same position as closed.")
     joints = ((i, channel.joint) for i, channel in enumerate(file.action) if channel.joint)
     problems.refuse_twice(((("action", i, "joint"), joint) for i, joint in joints))
+
+
+def _check_map(channel: ChannelSpec, loc: Loc, problems: Problems) -> None:
+    """Refuse a scale or an offset that no pair of zero, sign and unit explains."""
+    scale, offset = channel.scale, channel.offset
+    if scale == 0:
+        problems.add((*loc, "scale"), "0 would freeze the joint; it must not be 0.")
+    elif scale is not None and not MIN_SCALE <= abs(scale) <= MAX_SCALE:
+        problems.add(
+            (*loc, "scale"),
+            f"{scale:g} lies between no two units of one quantity. "
+            f"Allowed: {MIN_SCALE:g} to {MAX_SCALE:g}, of either sign.",
+        )
+    if offset is not None and channel.unit == "rad":
+        suspect_angle(offset, (*loc, "offset"), problems)
+    if offset is not None and channel.unit == "m":
+        suspect_length(offset, (*loc, "offset"), problems, MAX_OFFSET_LENGTH)
 
 
 def _check_keys(channel: ChannelSpec, loc: Loc, problems: Problems) -> None:

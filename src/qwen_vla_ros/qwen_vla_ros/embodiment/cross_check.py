@@ -5,9 +5,11 @@ Checks of single values live in `schema`.
 
 from __future__ import annotations
 
+from qwen_vla_ros.embodiment.cameras_check import check_cameras
 from qwen_vla_ros.embodiment.channels_check import check_channels
 from qwen_vla_ros.embodiment.commanded import WAYPOINT_KINDS, moves_base
 from qwen_vla_ros.embodiment.limits_check import check_limits
+from qwen_vla_ros.embodiment.openpi import check_openpi
 from qwen_vla_ros.embodiment.problems import Loc, Problems
 from qwen_vla_ros.embodiment.schema import EmbodimentFile
 from qwen_vla_ros.embodiment.urdf import Urdf
@@ -19,10 +21,12 @@ def cross_check(file: EmbodimentFile, robot: Urdf, problems: Problems) -> None:
     _check_names(file, problems)
     _check_task(file, problems)
     _check_timing(file, problems)
+    check_cameras(file, problems)
     check_channels(file, robot, problems)
     check_sources(file, robot, problems)
     check_outputs(file, robot, problems)
     check_limits(file, robot, problems)
+    check_openpi(file, problems)
 
 
 def _check_names(file: EmbodimentFile, problems: Problems) -> None:
@@ -63,6 +67,12 @@ def _check_task(file: EmbodimentFile, problems: Problems) -> None:
         problems.add(("prompt", "mobile_base"), "navigation needs a mobile base: set it to true.")
     if prompt.task == "manipulation" and prompt.arms == "none":
         problems.add(("prompt", "arms"), "manipulation needs an arm. Allowed: single, dual.")
+    if prompt.state_text and moves_base(file):
+        problems.add(
+            ("prompt", "state_text"),
+            "true does not fit: the state of a base is its odometry's pose, which begins anywhere "
+            "and has no range to cut into 256 parts. Allowed: false.",
+        )
 
 
 def _check_timing(file: EmbodimentFile, problems: Problems) -> None:

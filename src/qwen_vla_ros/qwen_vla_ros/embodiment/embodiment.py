@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from qwen_vla_ros.embodiment.schema import ChannelSpec, EmbodimentFile
+from qwen_vla_ros.embodiment.schema import CameraSpec, ChannelSpec, EmbodimentFile
 from qwen_vla_ros.embodiment.urdf import Urdf
-from qwen_vla_ros.types import FloatArray, Observation
+from qwen_vla_ros.types import FloatArray, ImageArray, Observation
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,12 +81,11 @@ class Embodiment:
     def make_example(self, seed: int = 0) -> Observation:
         """Return a plausible observation with the right names, shapes, types and ranges."""
         rng = np.random.default_rng(seed)
-        images = {
-            camera.name: rng.integers(
-                0, 256, (camera.height_px, camera.width_px, 3), dtype=np.uint8
-            )
-            for camera in self.file.cameras
-        }
+
+        def look(camera: CameraSpec) -> ImageArray:
+            return rng.integers(0, 256, (camera.height_px, camera.width_px, 3), dtype=np.uint8)
+
+        images = {camera.name: look(camera) for camera in self.file.cameras}
         if self.has_base:
             state = rng.uniform([-2.0, -2.0, -np.pi], [2.0, 2.0, np.pi])
         else:
@@ -94,7 +93,12 @@ class Embodiment:
             lower = np.array([limit.lower for limit in limits])
             upper = np.array([limit.upper for limit in limits])
             state = self.channels_from_joints(rng.uniform(lower, upper))
-        return Observation(stamp_ns=1_000_000_000, images=images, state=state)
+        history = {
+            camera.name: tuple(look(camera) for _ in range(camera.history.frames))
+            for camera in self.file.cameras
+            if camera.history is not None
+        }
+        return Observation(stamp_ns=1_000_000_000, images=images, state=state, history=history)
 
     @cached_property
     def _joint_channels(self) -> tuple[ChannelSpec, ...]:

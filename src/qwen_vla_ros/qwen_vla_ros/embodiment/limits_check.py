@@ -7,6 +7,14 @@ import math
 from qwen_vla_ros.embodiment.commanded import commanded_joints, has_unusable_joint, moves_base
 from qwen_vla_ros.embodiment.problems import Loc, Problems
 from qwen_vla_ros.embodiment.schema import EmbodimentFile, JointLimits
+from qwen_vla_ros.embodiment.unit_check import (
+    MAX_BASE_ACCELERATION,
+    Kind,
+    suspect_acceleration,
+    suspect_angle,
+    suspect_length,
+    suspect_velocity,
+)
 from qwen_vla_ros.embodiment.urdf import Urdf, UrdfJoint
 from qwen_vla_ros.errors import suggest
 
@@ -16,12 +24,6 @@ MAX_JOINT_STOP_S = 0.2
 # A base may brake softly, since a sudden stop tips it; one second is where the travel of a stop
 # from walking speed is still about half a metre.
 MAX_BASE_STOP_S = 1.0
-
-# Beyond these a number is not a robot's, but a unit's.
-MAX_ANGLE = 2 * math.pi
-MAX_ANGULAR_VELOCITY = 50.0
-MAX_LENGTH = 10.0
-MAX_LINEAR_VELOCITY = 10.0
 
 
 def check_limits(file: EmbodimentFile, robot: Urdf, problems: Problems) -> None:
@@ -64,7 +66,9 @@ def _check_joint(limits: JointLimits, joint: UrdfJoint, loc: Loc, problems: Prob
             problems.add(
                 (*loc, key), f"{position:g} is outside the URDF's limits. Allowed: {bounds}."
             )
-    if not _suspect_velocity(limits.velocity, joint, (*loc, "velocity"), problems) and (
+    kind: Kind = "linear" if joint.type == "prismatic" else "angular"
+    suspect_acceleration(limits.acceleration, kind, (*loc, "acceleration"), problems)
+    if not suspect_velocity(limits.velocity, kind, (*loc, "velocity"), problems) and (
         limits.velocity > joint.velocity
     ):
         problems.add(
@@ -74,43 +78,9 @@ def _check_joint(limits: JointLimits, joint: UrdfJoint, loc: Loc, problems: Prob
 
 
 def _suspect_position(value: float, joint: UrdfJoint, loc: Loc, problems: Problems) -> bool:
-    if joint.type == "revolute" and abs(value) > MAX_ANGLE:
-        radians = math.radians(value)
-        problems.add(
-            loc, f"{value:g} rad is more than a turn. Degrees? {value:g} deg is {radians:.4f} rad."
-        )
-        return True
-    if joint.type == "prismatic" and abs(value) > MAX_LENGTH:
-        problems.add(
-            loc, f"{value:g} m is very far. Millimetres? {value:g} mm is {value / 1000:g} m."
-        )
-        return True
-    return False
-
-
-def _suspect_velocity(value: float, joint: UrdfJoint, loc: Loc, problems: Problems) -> bool:
-    if joint.type == "prismatic":
-        return _suspect_linear(value, loc, problems)
-    return _suspect_angular(value, loc, problems)
-
-
-def _suspect_angular(value: float, loc: Loc, problems: Problems) -> bool:
-    if value <= MAX_ANGULAR_VELOCITY:
-        return False
-    radians = math.radians(value)
-    problems.add(
-        loc, f"{value:g} rad/s is very fast. Degrees? {value:g} deg/s is {radians:.4f} rad/s."
-    )
-    return True
-
-
-def _suspect_linear(value: float, loc: Loc, problems: Problems) -> bool:
-    if value <= MAX_LINEAR_VELOCITY:
-        return False
-    problems.add(
-        loc, f"{value:g} m/s is very fast. Millimetres? {value:g} mm/s is {value / 1000:g} m/s."
-    )
-    return True
+    if joint.type == "revolute":
+        return suspect_angle(value, loc, problems)
+    return joint.type == "prismatic" and suspect_length(value, loc, problems)
 
 
 def stop_time(velocity: float, acceleration: float, rate_hz: float) -> float:
@@ -173,18 +143,19 @@ def _check_base(file: EmbodimentFile, problems: Problems) -> None:
     if not moves_base(file):
         problems.add(loc, "nothing would read it: the action has no waypoint channels.")
         return
-    if _suspect_linear(base.linear_velocity, (*loc, "linear_velocity"), problems):
-        return
-    if _suspect_angular(base.angular_velocity, (*loc, "angular_velocity"), problems):
-        return
-    for axis, velocity, acceleration in (
+    axes: tuple[tuple[Kind, float, float], ...] = (
         ("linear", base.linear_velocity, base.linear_acceleration),
         ("angular", base.angular_velocity, base.angular_acceleration),
-    ):
+    )
+    for kind, velocity, acceleration in axes:
+        place: Loc = (*loc, f"{kind}_acceleration")
+        suspect_acceleration(acceleration, kind, place, problems, MAX_BASE_ACCELERATION)
+        if suspect_velocity(velocity, kind, (*loc, f"{kind}_velocity"), problems):
+            continue
         seconds = stop_time(velocity, acceleration, file.command.rate_hz)
         if seconds > MAX_BASE_STOP_S + 1e-9:
             problems.add(
-                (*loc, f"{axis}_acceleration"),
+                place,
                 f"a stop from {velocity:g} with {acceleration:g} takes {seconds:.3f} s, more than "
                 f"{MAX_BASE_STOP_S:g} s.",
             )

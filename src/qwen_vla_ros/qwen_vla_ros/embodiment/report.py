@@ -15,10 +15,12 @@ from rich.text import Text
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.limits_check import stop_time, stop_travel
 from qwen_vla_ros.embodiment.problems import label
-from qwen_vla_ros.embodiment.schema import BaseLimits, ChannelSpec
+from qwen_vla_ros.embodiment.schema import BaseLimits, CameraSpec, ChannelSpec, Fit
 
 # The cap for a joint that a policy drives, unless its owner says why it should be faster.
 USUAL_VELOCITY = 1.0
+
+_FITS: dict[Fit, str] = {"stretch": "stretched", "crop": "cropped", "pad": "padded"}
 
 
 def report(embodiment: Embodiment, prompt: str) -> RenderableType:
@@ -68,18 +70,33 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _cameras(embodiment: Embodiment) -> Table:
-    table = _table("cameras", "name", "view", "topic", "size", "model sees", "rate", "oldest")
+    table = _table(
+        "cameras", "name", "view", "topic", "size", "model sees", "history", "rate", "oldest"
+    )
     for camera in embodiment.file.cameras:
         table.add_row(
             camera.name,
             camera.view,
             camera.topic,
             f"{camera.width_px} x {camera.height_px}",
-            f"{camera.input_width_px} x {camera.input_height_px}",
+            f"{camera.input_width_px} x {camera.input_height_px}{_fit(camera)}",
+            _history(camera),
             f"{camera.rate_hz:g} Hz",
             f"{camera.max_age_s:g} s",
         )
     return table
+
+
+def _fit(camera: CameraSpec) -> str:
+    """Return how the image gets to its size, where it has another shape."""
+    bends = camera.width_px * camera.input_height_px != camera.height_px * camera.input_width_px
+    return f", {_FITS[camera.fit]}" if bends else ""
+
+
+def _history(camera: CameraSpec) -> str:
+    if camera.history is None:
+        return "-"
+    return f"{camera.history.frames} images, {camera.history.spacing_s:g} s apart"
 
 
 def _state(embodiment: Embodiment) -> Table:

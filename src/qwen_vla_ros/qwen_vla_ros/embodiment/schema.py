@@ -19,6 +19,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 Pixels = Annotated[int, Field(ge=16, le=4096)]
+Fit = Literal["stretch", "crop", "pad"]
 
 
 class Section(BaseModel):
@@ -28,7 +29,10 @@ class Section(BaseModel):
 
 
 class PromptSpec(Section):
-    """What the prompt says about the robot (the paper's template has a place for each)."""
+    """What the prompt says about the robot (the paper's template has a place for each).
+
+    `state_text` puts the measured state before the instruction, as numbers from 0 to 255.
+    """
 
     robot_tag: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f<>|]+$")]
     arms: Literal["none", "single", "dual"]
@@ -38,10 +42,22 @@ class PromptSpec(Section):
     control_frequency_hz: Rate
     action_horizon: Annotated[int, Field(ge=1, le=64)]
     execution_horizon: Annotated[int, Field(ge=1, le=64)]
+    state_text: bool = False
+
+
+class HistorySpec(Section):
+    """How many images from before the newest one the model sees, and how far apart."""
+
+    frames: Annotated[int, Field(ge=1, le=8)]
+    spacing_s: Annotated[float, Field(ge=0.05, le=10, allow_inf_nan=False)]
 
 
 class CameraSpec(Section):
-    """One camera; `view` is its tag in the prompt, `input_*_px` the size that the model sees."""
+    """One camera; `view` is its tag in the prompt, `input_*_px` the size that the model sees.
+
+    `fit` says how an image of another shape gets to that size: `stretch` keeps the whole view,
+    `crop` its middle in its own shape, `pad` the whole view in its own shape with black borders.
+    """
 
     name: Name
     view: Name
@@ -51,6 +67,8 @@ class CameraSpec(Section):
     height_px: Pixels
     input_width_px: Pixels
     input_height_px: Pixels
+    fit: Fit = "stretch"
+    history: HistorySpec | None = None
     rate_hz: Rate
     max_age_s: Seconds
 
@@ -139,6 +157,27 @@ class SimulationSpec(Section):
     world: Literal["aloha_cell", "room"]
 
 
+class GripperNumbers(Section):
+    """What a gripper's number is when it is closed and when it is open."""
+
+    closed: Finite = 0.0
+    open: Finite = 1.0
+
+
+class OpenpiSpec(Section):
+    """How the robot appears in the observation dictionaries of openpi's clients and servers.
+
+    `images` says which image of the dictionary feeds which camera; `state` which channel each
+    number of its state is, in order, or `unused` (absent: the channels themselves).
+    """
+
+    format: Literal["aloha", "libero", "droid"]
+    images: dict[Name, Name]
+    state: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
+    gripper_state: GripperNumbers = GripperNumbers()
+    gripper_action: GripperNumbers = GripperNumbers()
+
+
 class EmbodimentFile(Section):
     """One robot, whole."""
 
@@ -156,3 +195,4 @@ class EmbodimentFile(Section):
     safety: SafetySpec
     normalization: Name
     simulation: SimulationSpec | None = None
+    openpi: OpenpiSpec | None = None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.observation.history import History
 from qwen_vla_ros.observation.stream import NS_PER_S, Stream
 from qwen_vla_ros.types import FloatArray, ImageArray, Observation
 
@@ -37,6 +38,11 @@ class ObservationBuffer:
             camera.name: Stream(camera.name, camera.max_age_s, IMAGE_DEPTH)
             for camera in file.cameras
         }
+        self._histories = {
+            camera.name: History(camera.history, lag=IMAGE_DEPTH)
+            for camera in file.cameras
+            if camera.history is not None
+        }
         self._sizes = {
             camera.name: (camera.height_px, camera.width_px, 3) for camera in file.cameras
         }
@@ -58,7 +64,9 @@ class ObservationBuffer:
             height, width, _ = self._sizes[camera]
             stream.drop(f"{image.shape[1]}x{image.shape[0]} px instead of {width}x{height}")
             return
-        stream.put(stamp_ns, image, now_ns=now_ns, steady_ns=steady_ns)
+        taken = stream.put(stamp_ns, image, now_ns=now_ns, steady_ns=steady_ns)
+        if taken and camera in self._histories:
+            self._histories[camera].put(stamp_ns, image)
 
     def put_joints(
         self,
@@ -93,6 +101,11 @@ class ObservationBuffer:
         if self._scene is not None:
             self._scene.put(stamp_ns, scene, now_ns=now_ns, steady_ns=steady_ns)
 
+    def begin_episode(self) -> None:
+        """Forget the images from before: the history of an episode begins with it."""
+        for history in self._histories.values():
+            history.forget()
+
     def drop(self, camera: str, why: str) -> None:
         """Count a camera frame that could not be read."""
         self._cameras[camera].drop(why)
@@ -109,7 +122,7 @@ class ObservationBuffer:
         """Return what all sensors saw at one moment, or why that cannot be said.
 
         The moment is the newest time that every camera has reached; each camera gives its frame
-        nearest to it, and so does every state source.
+        nearest to it, and so does every state source. A history counts back from that frame.
         """
         for stream in self._streams():
             reason = stream.gap(now_ns, steady_ns)
@@ -129,6 +142,9 @@ class ObservationBuffer:
             stamp_ns=min(stamp_ns for stamp_ns, _ in frames.values()),
             images={name: image for name, (_, image) in frames.items()},
             state=self._state({topic: value for topic, (_, value) in states.items()}),
+            history={
+                name: history.before(*frames[name]) for name, history in self._histories.items()
+            },
             scene=self._scene.nearest(moment)[1] if self._scene is not None else {},
         )
 

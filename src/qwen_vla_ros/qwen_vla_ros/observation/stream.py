@@ -27,17 +27,24 @@ class Stream(Generic[T]):
         self._samples: deque[tuple[int, T]] = deque(maxlen=depth)
         self._received_ns = 0
 
-    def put(self, stamp_ns: int, value: T, *, now_ns: int, steady_ns: int) -> None:
-        """Take one sample in, or count why not."""
+    def put(self, stamp_ns: int, value: T, *, now_ns: int, steady_ns: int) -> bool:
+        """Take one sample in, or count why not; return whether it was taken."""
         if stamp_ns <= 0:
             self.drop("no stamp")
-        elif stamp_ns > now_ns + MAX_AHEAD_NS:
+            return False
+        if stamp_ns > now_ns + MAX_AHEAD_NS:
             self.drop("stamp in the future")
-        elif self._samples and stamp_ns <= self._samples[-1][0]:
-            self._drop_or_restart(stamp_ns, value, now_ns, steady_ns)
-        else:
-            self._samples.append((stamp_ns, value))
-            self._received_ns = steady_ns
+            return False
+        if self._samples and stamp_ns <= self._samples[-1][0]:
+            # A simulation that was put back starts its clock again: what we remember lies in the
+            # future then, and keeping it would refuse everything that follows.
+            if self._samples[-1][0] <= now_ns + MAX_AHEAD_NS:
+                self.drop("a stamp that does not advance")
+                return False
+            self._samples.clear()
+        self._samples.append((stamp_ns, value))
+        self._received_ns = steady_ns
+        return True
 
     def drop(self, why: str) -> None:
         """Count a sample that was refused."""
@@ -63,12 +70,3 @@ class Stream(Generic[T]):
     def nearest(self, stamp_ns: int) -> tuple[int, T]:
         """Return the stamp and value of the sample nearest in time; the stream is not empty."""
         return min(self._samples, key=lambda sample: abs(sample[0] - stamp_ns))
-
-    def _drop_or_restart(self, stamp_ns: int, value: T, now_ns: int, steady_ns: int) -> None:
-        # A simulation that was put back starts its clock again: what we remember lies in the
-        # future then, and keeping it would refuse everything that follows.
-        if self._samples[-1][0] > now_ns + MAX_AHEAD_NS:
-            self._samples.clear()
-            self.put(stamp_ns, value, now_ns=now_ns, steady_ns=steady_ns)
-        else:
-            self.drop("a stamp that does not advance")

@@ -5,30 +5,64 @@ from __future__ import annotations
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.schema import PromptSpec
 from qwen_vla_ros.prompt.instruction import clean_instruction
-from qwen_vla_ros.types import Prompt
+from qwen_vla_ros.prompt.state_text import state_text
+from qwen_vla_ros.types import FloatArray, Prompt
 
 _ARMS = {"none": "", "single": "single arm", "dual": "dual arms"}
 _FULL_STOPS = (".", "!", "?")
 
 
-def build_prompt(embodiment: Embodiment, instruction: str) -> Prompt:
+def build_prompt(
+    embodiment: Embodiment, instruction: str, state: FloatArray | None = None
+) -> Prompt:
     """Return the prompt for one instruction.
 
     Every camera gets a line with an image place between its view's tags, in the order of the
     embodiment file; then comes one sentence after another about the robot and the task.
 
+    The paper does not say how a model sees what was before. Here a camera with a history has a
+    place per image in its line, the oldest first and the newest last: the order of reading is the
+    order of time, an image costs the same wherever it stands, and a robot without history has the
+    prompt that it had.
+
+    Args:
+        embodiment: The robot.
+        instruction: What it shall do, in human words.
+        state: What it measures of itself, in channel order and units; (c,). Told to the model
+            where the robot's file says `state_text`, and needed then; not read otherwise.
+
     Raises:
         InstructionError: The instruction cannot be used.
+        ValueError: The state is needed and missing, or has another shape.
     """
     cleaned = clean_instruction(instruction)
     cameras = embodiment.file.cameras
-    views = [f"<|{camera.view}_start|> <image> <|{camera.view}_end|>" for camera in cameras]
-    sentence = _sentence(embodiment.file.prompt, cleaned)
+    places = [1 if camera.history is None else camera.history.frames + 1 for camera in cameras]
+    lines = [
+        f"<|{camera.view}_start|> {' '.join(['<image>'] * count)} <|{camera.view}_end|>"
+        for camera, count in zip(cameras, places, strict=True)
+    ]
+    if embodiment.file.prompt.state_text:
+        if state is None:
+            raise ValueError(f"the prompt of {embodiment.name} tells its state; none was given")
+        lines.append(state_text(embodiment, state))
+    lines.append(_sentence(embodiment.file.prompt, cleaned))
     return Prompt(
         instruction=cleaned,
-        text="\n".join([*views, sentence]),
-        cameras=tuple(camera.name for camera in cameras),
+        text="\n".join(lines),
+        cameras=tuple(
+            camera.name
+            for camera, count in zip(cameras, places, strict=True)
+            for _ in range(count)
+        ),
     )
+
+
+def with_state(embodiment: Embodiment, prompt: Prompt, state: FloatArray) -> Prompt:
+    """Return the same prompt for another moment; itself where it does not tell the state."""
+    if not embodiment.file.prompt.state_text:
+        return prompt
+    return build_prompt(embodiment, prompt.instruction, state)
 
 
 def _sentence(robot: PromptSpec, instruction: str) -> str:
