@@ -9,17 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.qwen3_5 import Qwen3_5ForConditionalGeneration
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
-from qwen_vla_ros.policy.checkpoint import (
-    Checkpoint,
-    Manifest,
-    Provenance,
-    init_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
+from qwen_vla_ros.policy.backbone import family_config
+from qwen_vla_ros.policy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qwen_vla_ros.policy.config import (
     NANO,
     BackboneConfig,
@@ -27,7 +23,10 @@ from qwen_vla_ros.policy.config import (
     ModelConfig,
     VisionConfig,
 )
+from qwen_vla_ros.policy.fresh_checkpoint import init_checkpoint
+from qwen_vla_ros.policy.manifest import Manifest, Provenance
 from qwen_vla_ros.policy.model import QwenVla
+from qwen_vla_ros.policy.recorded import Recording, fill
 
 TINY = ModelConfig(
     preset="tiny",
@@ -129,3 +128,44 @@ def _tiny_folder(tmp_path_factory, tiny) -> Path:
 def tiny_folder(_tiny_folder, tmp_path) -> Path:
     """A tiny checkpoint on disk, to be spoilt."""
     return Path(shutil.copytree(_tiny_folder, tmp_path / "tiny"))
+
+
+@pytest.fixture(scope="session")
+def _published(tmp_path_factory, tiny) -> Path:
+    folder = tmp_path_factory.mktemp("published") / "Qwen3.5-Tiny"
+    torch.manual_seed(5)
+    model = Qwen3_5ForConditionalGeneration(family_config(TINY.backbone))
+    model.to(torch.bfloat16).save_pretrained(folder, max_shard_size="200KB")
+    vision = TINY.backbone.vision
+    Qwen2VLImageProcessorPil(
+        patch_size=vision.patch_size,
+        temporal_patch_size=vision.temporal_patch_size,
+        merge_size=vision.merge_size,
+        image_mean=[0.4, 0.5, 0.6],
+        image_std=[0.5, 0.5, 0.5],
+    ).save_pretrained(folder)
+    tiny.tokenizer.save(folder / "tokenizer.json")
+    return folder
+
+
+@pytest.fixture
+def published(_published, tmp_path) -> Path:
+    """A tiny backbone as the family publishes it, in several files; to be spoilt."""
+    return Path(shutil.copytree(_published, tmp_path / _published.name))
+
+
+class Tape:
+    """Records as a GPU does: what is replayed reads and writes the memory of the recording."""
+
+    def __init__(self) -> None:
+        self.recordings = 0
+
+    def __call__(self, compute):
+        self.recordings += 1
+        output = compute()
+        return Recording(output, lambda: fill(output, compute()))
+
+
+@pytest.fixture
+def tape() -> Tape:
+    return Tape()

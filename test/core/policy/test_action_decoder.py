@@ -2,12 +2,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5TextRotaryEmbedding
 
-from qwen_vla_ros.policy.action_decoder import ActionDecoder, modulate, rotation
-from qwen_vla_ros.policy.backbone import family_config
-from qwen_vla_ros.policy.config import PAPER, DecoderConfig
+from qwen_vla_ros.policy.action_decoder import ActionDecoder
+from qwen_vla_ros.policy.config import DecoderConfig
 from qwen_vla_ros.policy.flow import step_times
+from qwen_vla_ros.policy.rotation import following, rotation
 
 CONTEXT_WIDTH, LENGTH, HORIZON = 48, 9, 5
 SMALL = DecoderConfig(
@@ -49,37 +48,52 @@ def test_an_untrained_decoder_answers_zero(call):
     assert not ActionDecoder(SMALL, CONTEXT_WIDTH)(**call).any()
 
 
-def test_adaln_vectors_kept_from_load_equal_those_computed_in_each_step(decoder, call):
+def test_what_is_kept_from_load_equals_what_is_computed_in_each_step(decoder, call):
     schedule = decoder.schedule(4)
-    prefix = decoder.begin(call["context"], call["positions"], HORIZON, clean=schedule.clean)
-    for step, t in enumerate(step_times(4)):
-        kept = decoder.velocity(prefix, call["actions"], schedule.steps[step])
-        naive = decoder(call["context"], call["positions"], call["actions"], t.expand(2))
-        torch.testing.assert_close(kept, naive)
+    with torch.no_grad():
+        prefix = decoder.begin(call["context"], call["positions"], HORIZON, schedule=schedule)
+        for step, t in enumerate(step_times(4)):
+            kept = decoder.velocity(prefix, call["actions"], schedule.steps[step])
+            plain = decoder(**{**call, "t": t.expand(2)})
+            torch.testing.assert_close(kept, plain, rtol=1e-4, atol=1e-5)
 
 
-def test_keys_kept_from_the_prefix_equal_one_pass_over_the_whole_sequence(decoder, call):
+@pytest.mark.parametrize("freezes", [False, True])
+def test_a_step_equals_one_pass_over_the_whole_sequence(decoder, call, freezes):
     """Written out as one sequence: who sees whom is a mask, and each token has its own time."""
     is_joint = decoder.is_joint
+    frozen = torch.zeros(2, HORIZON, dtype=torch.bool)
+    if freezes:
+        frozen[0, :2], frozen[1, :3] = True, True
     context = decoder.context_in(call["context"])
     x = torch.cat((context, decoder.action_in(call["actions"])), dim=1)
-    last = call["positions"].amax(dim=(0, 2))
-    after = (last[:, None] + 1 + torch.arange(HORIZON)).expand(3, -1, -1)
-    rotate = rotation(decoder.config, torch.cat((call["positions"], after), dim=2), x.dtype)
+    places = torch.cat((call["positions"], following(call["positions"], HORIZON)), dim=2)
+    rotate = rotation(decoder.config, places, x.dtype)
     sees = torch.ones(LENGTH + HORIZON, LENGTH + HORIZON, dtype=torch.bool)
     sees[:LENGTH, LENGTH:] = is_joint
-    at_t, clean = decoder.modulation(call["t"]), decoder.modulation(torch.zeros(2))
-    for block, ours, zero in zip(decoder.blocks, at_t.blocks, clean.blocks, strict=True):
-        own = (ours if is_joint else zero).expand(-1, LENGTH, -1)
-        x, _ = block(x, torch.cat((own, ours.expand(-1, HORIZON, -1)), 1), rotate, visible=sees)
-    shift, scale = at_t.output.chunk(2, dim=-1)
-    written_out = decoder.action_out(modulate(x[:, LENGTH:], shift, scale))
-    torch.testing.assert_close(decoder(**call), written_out, rtol=1e-4, atol=1e-5)
+    times = torch.zeros(2, LENGTH + HORIZON)
+    times[:, LENGTH:] = call["t"][:, None].masked_fill(frozen, 0.0)
+    if is_joint:
+        times[:, :LENGTH] = call["t"][:, None]
+    each = decoder.modulation(times.flatten())  # one AdaLN vector per token
+    for block, own in zip(decoder.blocks, each.blocks, strict=True):
+        x, _ = block(x, per_token(own, x), rotate, visible=sees)
+    answer = decoder.action_out(per_token(each.output, x)(x)[:, LENGTH:])
+    stepped = decoder(**call, frozen=frozen if freezes else None)
+    torch.testing.assert_close(stepped, answer, rtol=1e-4, atol=1e-5)
+
+
+def per_token(vectors, x):
+    """Give AdaLN vectors of B * S times the shape of tokens, (B, S, D)."""
+    if isinstance(vectors, torch.Tensor):
+        return vectors.view(*x.shape[:2], -1)
+    parts = {name: per_token(part, x) for name, part in vars(vectors).items()}
+    return type(vectors)(**parts)
 
 
 def test_context_sees_the_actions_in_joint_mode_only(decoder, call):
     seen = []
-    decoder.blocks[-1].register_forward_hook(lambda _module, args, _out: seen.append(args[0]))
+    decoder.blocks[-1].register_forward_pre_hook(lambda _module, args: seen.append(args[0]))
     for actions in (call["actions"], call["actions"] + 1):
         decoder(**{**call, "actions": actions})
     first, second = (x[:, :-HORIZON] for x in seen)
@@ -113,8 +127,7 @@ def test_masked_context_and_masked_steps_change_nothing(decoder, call):
 
 
 def test_actions_continue_after_the_last_position_on_all_three_rows(call):
-    decoder = ActionDecoder(SMALL, CONTEXT_WIDTH)
-    prefix = decoder.begin(call["context"], call["positions"], HORIZON)
+    prefix = ActionDecoder(SMALL, CONTEXT_WIDTH).begin(call["context"], call["positions"], HORIZON)
     last = call["positions"].amax(dim=(0, 2))
     steps = (last[:, None] + 1 + torch.arange(HORIZON)).expand(3, -1, -1)
     expected = rotation(SMALL, steps, torch.float32)
@@ -122,13 +135,12 @@ def test_actions_continue_after_the_last_position_on_all_three_rows(call):
     torch.testing.assert_close(prefix.rotation.sin, expected.sin)
 
 
-def test_positions_are_rotated_as_in_the_backbone():
-    theirs = Qwen3_5TextRotaryEmbedding(family_config(PAPER.backbone).text_config)
-    positions = torch.randint(0, 500, (3, 2, 11))
-    cos, sin = theirs(torch.zeros(1), positions)
-    ours = rotation(PAPER.decoder, positions, torch.float32)
-    torch.testing.assert_close(ours.cos[:, 0], cos)
-    torch.testing.assert_close(ours.sin[:, 0], sin)
+def test_a_gradient_reaches_every_weight_when_rows_are_frozen(decoder, call):
+    frozen = torch.zeros(2, HORIZON, dtype=torch.bool)
+    frozen[0, :2] = True
+    decoder(**call, frozen=frozen).square().sum().backward()
+    unreached = [name for name, weight in decoder.named_parameters() if not weight.grad.any()]
+    assert not unreached
 
 
 def test_the_decoder_keeps_no_buffer_that_a_checkpoint_lacks():

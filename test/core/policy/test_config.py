@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from qwen_vla_ros.errors import CheckpointError
-from qwen_vla_ros.policy.config import NANO, PAPER, PRESETS, ModelConfig
+from qwen_vla_ros.policy.config import NANO, PAPER, PRESETS, DecoderConfig, ModelConfig
 from qwen_vla_ros.policy.json_file import read_json, write_json
 
 
@@ -16,6 +16,14 @@ def test_every_preset_survives_its_json_file(preset, tmp_path):
 def test_the_4b_is_the_papers_and_attends_jointly():
     assert PAPER.decoder.attention == "joint"
     assert PAPER.decoder.width // PAPER.decoder.num_heads == 2 * sum(PAPER.decoder.rope_sections)
+
+
+def test_what_is_ours_continues_chunks_and_the_papers_does_not_say():
+    trained = {name for name, config in PRESETS.items() if config.decoder.frozen_prefix}
+    assert trained == {"nano", "0.8b", "2b"}
+    assert not DecoderConfig(
+        num_blocks=1, width=64, inner_size=64, num_heads=1, attention="joint"
+    ).frozen_prefix
 
 
 @pytest.mark.parametrize(
@@ -37,7 +45,7 @@ def test_dimensions_that_contradict_each_other_are_refused(part, change, sentenc
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ('"schema_version": 1', '"schema_version": 2', "schema_version: Input should be 1"),
+        ('"schema_version": 1', '"schema_version": 2', "schema_version 2: made by a newer"),
         ('"num_blocks": 4', '"num_blocks": "4"', "num_blocks: Input should be a valid integer"),
         ('"num_blocks": 4', '"num_blocks": 100000', "less than or equal to 256"),
         ('"num_blocks": 4', '"num_block": 4', "decoder.num_block: unknown key"),

@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from qwen_vla_ros.policy.flow import draw_noise, masked_loss, mix, sample, step_times
+from qwen_vla_ros.policy.flow import (
+    draw_frozen,
+    draw_noise,
+    masked_loss,
+    mix,
+    sample,
+    step_times,
+)
 
 
 @pytest.mark.parametrize("steps", [1, 4, 10])
@@ -32,6 +39,28 @@ def test_time_one_is_noise_and_time_zero_is_data():
     torch.testing.assert_close(mixed[0], noise[0])
     torch.testing.assert_close(mixed[1], data[1])
     assert step_times(4).tolist() == [1.0, 0.75, 0.5, 0.25]
+
+
+def test_frozen_rows_stay_data_at_any_time():
+    data, noise = torch.randn(2, 4, 3), torch.randn(2, 4, 3)
+    frozen = torch.zeros(2, 4, dtype=torch.bool)
+    frozen[0, :2] = True
+    t = torch.tensor([0.9, 0.4])
+    mixed, target = mix(data, noise, t, frozen)
+    free, free_target = mix(data, noise, t)
+    torch.testing.assert_close(mixed[frozen], data[frozen], rtol=0, atol=0)
+    torch.testing.assert_close(mixed[~frozen], free[~frozen], rtol=0, atol=0)
+    torch.testing.assert_close(target, free_target)
+
+
+def test_training_freezes_each_number_of_first_rows_as_often():
+    frozen = draw_frozen(6000, 8, 5, torch.Generator().manual_seed(0))
+    assert frozen.shape == (6000, 8)
+    counts = frozen.sum(dim=1)
+    assert (frozen == (torch.arange(8) < counts[:, None])).all()
+    often = counts.bincount(minlength=9)
+    assert often[:6].float().sub(1000).abs().max() < 150
+    assert not often[6:].any()
 
 
 def test_padding_gets_no_noise():

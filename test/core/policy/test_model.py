@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from qwen_vla_ros.policy.committed import Committed
 from qwen_vla_ros.policy.flow import draw_noise, masked_loss, mix
 from qwen_vla_ros.policy.inputs import collate
 from qwen_vla_ros.policy.model import QwenVla
@@ -60,6 +61,23 @@ def test_serving_and_training_compute_the_same_velocity(tiny, batch):
         served = tiny.model.decode(context, noise, mask[:1], schedule)
         trained = tiny.model(first, noise, torch.ones(1), mask[:1])
     torch.testing.assert_close(served, (noise - trained) * mask[:1], rtol=1e-4, atol=1e-5)
+
+
+def test_serving_and_training_see_the_same_committed_rows(tiny, batch):
+    inputs, actions, mask = batch
+    first, actions = collate_first(inputs), actions[:1]
+    frozen = (torch.arange(16) < 5).unsqueeze(0)
+    with torch.inference_mode():
+        context = tiny.model.backbone(first)
+        noise = draw_noise(mask[:1], torch.Generator().manual_seed(0))
+        committed = Committed(actions, frozen, "prefix")
+        schedule = tiny.model.decoder.schedule(1)
+        served = tiny.model.decode(context, noise, mask[:1], schedule, committed)
+        mixed, _ = mix(actions, noise, torch.ones(1), frozen)
+        trained = tiny.model(first, mixed, torch.ones(1), mask[:1], frozen)
+    moving = mask[:1] & ~frozen.unsqueeze(-1)
+    torch.testing.assert_close(served, mixed - trained * moving, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(served[:, :5], actions[:, :5], rtol=0, atol=0)
 
 
 def test_padded_channels_stay_zero_while_sampling(tiny, batch):

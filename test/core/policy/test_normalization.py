@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from qwen_vla_ros.errors import CheckpointError
 from qwen_vla_ros.policy.normalization import (
     ChannelStatistics,
     Normalization,
+    check_horizon,
     limits_as_statistics,
     load_statistics,
     pad_actions,
@@ -73,9 +75,19 @@ def test_limits_of_a_base_are_the_reach_of_one_waypoint(diffbot):
     assert (dtheta.q01, dtheta.q99) == (-base.angular_velocity / 2, base.angular_velocity / 2)
 
 
-def test_statistics_survive_their_files(tmp_path):
-    save_statistics(tmp_path / "n", {"three": THREE})
-    assert load_statistics(tmp_path / "n") == {"three": THREE}
+@pytest.mark.parametrize("more", [{}, {"count": 12_000, "action_horizon": 16}])
+def test_statistics_survive_their_files(tmp_path, more):
+    statistics = replace(THREE, **more)
+    save_statistics(tmp_path / "n", {"three": statistics})
+    assert load_statistics(tmp_path / "n") == {"three": statistics}
+
+
+def test_a_robot_that_asks_for_another_chunk_length_is_refused(aloha):
+    asked = aloha.file.prompt.action_horizon
+    check_horizon(replace(THREE, action_horizon=asked), aloha)
+    check_horizon(THREE, aloha)
+    with pytest.raises(CheckpointError, match=rf"chunks of {asked + 1} actions; aloha_sim asks"):
+        check_horizon(replace(THREE, action_horizon=asked + 1), aloha)
 
 
 @pytest.mark.parametrize(
@@ -85,8 +97,11 @@ def test_statistics_survive_their_files(tmp_path):
         ('"q01": -2.0', '"q01": NaN', "q01"),
         ('"q01": -2.0', '"q01": "low"', "valid number"),
         ('"dataset": "three"', '"dataset": "four"', "is about 'four', not 'three'"),
-        ('"schema_version": 1', '"schema_version": 7', "schema_version"),
-        ("{", "", "Invalid JSON"),
+        ('"schema_version": 1', '"schema_version": 7', "made by a newer version"),
+        ('"unit": "m"', '"unt": "m"', r"channels\.1\.unt: unknown key\. Did you mean 'unit'"),
+        ('"count": null', '"count": 0', "count"),
+        ('"action_horizon": null', '"action_horizon": -1', "action_horizon"),
+        ("{", "", "cannot be read as JSON"),
     ],
 )
 def test_a_wrong_file_is_refused_with_its_name(tmp_path, old, new, sentence):
@@ -97,10 +112,10 @@ def test_a_wrong_file_is_refused_with_its_name(tmp_path, old, new, sentence):
         load_statistics(tmp_path / "n")
 
 
-def test_statistics_and_images_need_no_torch():
+def test_statistics_prompts_and_dimensions_need_no_torch():
     code = (
-        "import sys, qwen_vla_ros.policy.normalization, qwen_vla_ros.policy.image_processing,"
-        " qwen_vla_ros.policy.config, qwen_vla_ros.policy.tokenizer;"
+        "import sys, qwen_vla_ros.policy.normalization, qwen_vla_ros.policy.config,"
+        " qwen_vla_ros.policy.tokenizer, qwen_vla_ros.policy.manifest;"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,7 +1,16 @@
+import math
+
 import pytest
+import torch
 
 from qwen_vla_ros.policy.config import NANO, PAPER
-from qwen_vla_ros.policy.parameter_table import parameter_table
+from qwen_vla_ros.policy.parameter_table import (
+    BACKBONE_ROWS,
+    DECODER_ROWS,
+    PRECISIONS,
+    parameter_table,
+)
+from qwen_vla_ros.policy.weights import model_slots
 
 PAPERS_TABLE = {
     "decoder blocks": 16 * 70.8,
@@ -27,6 +36,19 @@ def test_the_4b_backbone_is_qwen3_5_4b():
     assert (table["vision encoder"] + table["language model"]) / 1e9 == pytest.approx(
         4.54, abs=0.01
     )
+
+
+def test_every_parameter_has_a_row():
+    table = parameter_table(NANO)
+    assert table.keys() == BACKBONE_ROWS.keys() | DECODER_ROWS.keys()
+    assert sum(table.values()) == sum(math.prod(slot.shape) for slot in model_slots(NANO).values())
+
+
+def test_what_a_precision_takes_is_what_its_numbers_take():
+    slots = model_slots(PAPER, torch.bfloat16).values()
+    exact = sum(math.prod(slot.shape) * slot.dtype.itemsize for slot in slots)
+    said = sum(parameter_table(PAPER).values()) * PRECISIONS["bf16"].weights
+    assert said == pytest.approx(exact, rel=1e-4)
 
 
 def test_the_nano_model_stays_below_ten_million():

@@ -1,11 +1,13 @@
 import json
 import logging
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from qwen_vla_ros.embodiment.schema import HistorySpec
 from qwen_vla_ros.errors import CheckpointError
 from qwen_vla_ros.policy.checkpoint import load_checkpoint
 from qwen_vla_ros.policy.normalization import limits_as_statistics
@@ -115,6 +117,126 @@ def test_rotary_frequencies_stay_exact_in_bfloat16(tiny_folder):
     buffers = dict(half.model.named_buffers())
     assert buffers
     assert all(buffer.dtype == torch.float32 for buffer in buffers.values())
+
+
+@pytest.fixture
+def continuing(tiny):
+    """The same checkpoint, saying of its decoder that it was trained with frozen prefixes."""
+    model = copy(tiny.model)
+    decoder = replace(model.config.decoder, frozen_prefix=True)
+    model.config = replace(model.config, decoder=decoder)
+    return replace(tiny, model=model)
+
+
+def committed_rows(robot, count):
+    """Rows inside the limits, with more digits than float32 has."""
+    channels = limits_as_statistics(robot).channels
+    low, high = (np.array([getattr(x, end) for x in channels]) for end in ("q01", "q99"))
+    share = np.linspace(0.2, 0.8, count)[:, None]
+    return low + share * (high - low) / 3**0.5
+
+
+def test_committed_rows_come_back_to_the_last_digit_and_are_continued(continuing, robot, asked):
+    free = QwenVlaPolicy(continuing, robot, seed=0).infer(*asked).actions
+    rows = committed_rows(robot, 3)
+    bound = QwenVlaPolicy(continuing, robot, seed=0).infer(*asked, rows).actions
+    np.testing.assert_array_equal(bound[:3], rows)
+    assert not np.allclose(bound[3:], free[3:], atol=1e-6)
+    assert bound.shape == free.shape
+
+
+def test_a_committed_row_outside_of_the_statistics_comes_back_unclipped(continuing, aloha):
+    rows = committed_rows(aloha, 1) + 100
+    policy = QwenVlaPolicy(continuing, aloha)
+    chunk = policy.infer(aloha.make_example(), build_prompt(aloha, "wait"), rows)
+    np.testing.assert_array_equal(chunk.actions[:1], rows)
+
+
+def test_no_committed_rows_is_as_good_as_none(continuing, aloha):
+    asked = aloha.make_example(), build_prompt(aloha, "wait")
+    without = QwenVlaPolicy(continuing, aloha, seed=0).infer(*asked)
+    empty = QwenVlaPolicy(continuing, aloha, seed=0).infer(
+        *asked, np.empty((0, len(aloha.channels)))
+    )
+    np.testing.assert_array_equal(empty.actions, without.actions)
+
+
+def test_guidance_pulls_towards_committed_rows(tiny, aloha):
+    asked = aloha.make_example(), build_prompt(aloha, "wait")
+    policies = [
+        QwenVlaPolicy(tiny, aloha, seed=0, steps=10, continuation=way)
+        for way in ("guidance", "none")
+    ]
+    rows = committed_rows(aloha, 4)
+    guided, free = (policy.infer(*asked, rows).actions for policy in policies)
+    assert np.abs(guided[:4] - rows).mean() < 0.5 * np.abs(free[:4] - rows).mean()
+
+
+def test_a_policy_that_continues_nothing_takes_no_notice_of_committed_rows(tiny, aloha):
+    asked = aloha.make_example(), build_prompt(aloha, "wait")
+    one, two = (QwenVlaPolicy(tiny, aloha, seed=0, continuation="none") for _ in range(2))
+    bound = one.infer(*asked, committed_rows(aloha, 4))
+    np.testing.assert_array_equal(bound.actions, two.infer(*asked).actions)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda rows: rows[:, :-1], r"\(at most 16, 14\), not \(4, 13\)"),
+        (lambda rows: np.repeat(rows, 5, axis=0), r"\(at most 16, 14\), not \(20, 14\)"),
+        (lambda rows: rows * np.nan, "must be finite"),
+    ],
+    ids=["channels", "length", "nan"],
+)
+def test_committed_rows_that_cannot_be_are_refused(continuing, aloha, spoil, sentence):
+    policy = QwenVlaPolicy(continuing, aloha)
+    asked = aloha.make_example(), build_prompt(aloha, "wait")
+    with pytest.raises(ValueError, match=sentence):
+        policy.infer(*asked, spoil(committed_rows(aloha, 4)))
+
+
+def test_a_recorded_policy_answers_as_one_that_is_not(continuing, robot, asked, tape):
+    rows = committed_rows(robot, 2)
+    plain, recorded = (
+        QwenVlaPolicy(continuing, robot, seed=0, record=record) for record in (None, tape)
+    )
+    recorded.warm_up()
+    warm = tape.recordings
+    assert warm >= 4  # two lengths of instructions, backbone and decoder
+    for committed in (None, rows):
+        np.testing.assert_allclose(
+            recorded.infer(*asked, committed).actions,
+            plain.infer(*asked, committed).actions,
+            atol=1e-4,
+        )
+    assert tape.recordings == warm
+
+
+def test_memory_of_prompts_is_bounded(tiny, aloha):
+    policy = QwenVlaPolicy(tiny, aloha, steps=1)
+    observation = aloha.make_example()
+    for number in range(12):
+        policy.infer(observation, build_prompt(aloha, f"pick up cube {number}"))
+    assert len(policy._layouts) == 8
+
+
+def test_a_history_of_images_is_read(tiny, aloha):
+    """The model has a place for each earlier image, and what is on it matters."""
+    first, *others = aloha.file.cameras
+    seeing = first.model_copy(update={"history": HistorySpec(frames=2, spacing_s=0.5)})
+    robot = replace(aloha, file=aloha.file.model_copy(update={"cameras": (seeing, *others)}))
+    now = robot.make_example(seed=1)
+    prompt = build_prompt(robot, "wait")
+    before = [robot.make_example(seed=seed).images[first.name] for seed in (2, 3)]
+
+    def act(*history):
+        observation = replace(now, history={first.name: history})
+        return QwenVlaPolicy(tiny, robot, seed=0).infer(observation, prompt).actions
+
+    base = act(*before)
+    assert not np.allclose(act(*reversed(before)), base, atol=1e-9)
+    with pytest.raises(ValueError, match=f"camera '{first.name}' has 2 images for 3"):
+        act(before[0])
 
 
 def test_a_checkpoint_without_this_robots_statistics_is_refused(tiny, aloha, diffbot):

@@ -1,6 +1,7 @@
 import json
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -77,6 +78,16 @@ def test_a_cut_off_file_is_refused(tmp_path, content):
     (tmp_path / "w").write_bytes(content)
     with pytest.raises(CheckpointError, match="does not fit into the file"):
         read_header(tmp_path / "w")
+
+
+def test_a_file_that_may_not_be_read_is_told(tmp_path, monkeypatch):
+    def refuse(*_args):
+        raise PermissionError(13, "Permission denied")
+
+    path = write(tmp_path / "w", GOOD)
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(CheckpointError, match=r"w: cannot be read: Permission denied\."):
+        read_header(path)
 
 
 def test_a_missing_file_is_refused(tmp_path):

@@ -29,7 +29,7 @@ def check(path: str) -> int:
     except EmbodimentError as error:
         _console(stderr=True).print(str(error), style="red", markup=False, soft_wrap=True)
         return 2
-    example = build_prompt(embodiment, "{instruction}").text
+    example = build_prompt(embodiment, "{instruction}", embodiment.make_example().state).text
     _console().print(report(embodiment, example))
     return 0
 

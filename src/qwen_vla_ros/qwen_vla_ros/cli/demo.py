@@ -15,6 +15,7 @@ from rich.table import Table
 from qwen_vla_ros.bringup import Bringup
 from qwen_vla_ros.cli.live_robot import live_robot
 from qwen_vla_ros.cli.operate import OUTCOMES
+from qwen_vla_ros.cli.served import served
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.evaluation.command_audit import CommandAudit
 
@@ -47,6 +48,12 @@ ACTS = (
         robot="aloha_sim",
         policy="qwen_vla",
         title="ALOHA, the same weights: what they ask does not fit, and the gate holds",
+        time_limit_s=10,
+    ),
+    Act(
+        robot="diffbot_sim",
+        policy="remote",
+        title="DiffBot again, the same weights on a server in a process of its own",
         time_limit_s=10,
     ),
 )
@@ -99,9 +106,21 @@ def demo(out: Path, seed: int) -> int:
 
 
 def _play(act: Act, video: Path, seed: int, checkpoint: Path) -> Scene:
+    if act.policy != "remote":
+        return _film(act, video, seed, checkpoint=str(checkpoint))
+    with served(act.robot, checkpoint, seed, video.with_suffix(".server.log")) as server:
+        return _film(act, video, seed, server=server)
+
+
+def _film(act: Act, video: Path, seed: int, *, checkpoint: str = "", server: str = "") -> Scene:
     robot = load_embodiment(act.robot)
     bringup = Bringup(
-        robot=robot, policy=act.policy, checkpoint=str(checkpoint), scene_seed=seed, seed=seed
+        robot=robot,
+        policy=act.policy,
+        checkpoint=checkpoint,
+        server=server,
+        scene_seed=seed,
+        seed=seed,
     )
     audit = CommandAudit(robot)
     stages: dict[str, list[float]] = {}

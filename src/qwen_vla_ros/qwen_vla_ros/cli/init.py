@@ -1,4 +1,4 @@
-"""`qwen-vla init` makes an untrained checkpoint; `model-info` says how large a model is."""
+"""`qwen-vla init` makes an untrained checkpoint."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ def init(
     out: Path,
     robots: Sequence[str],
     seed: int = 0,
-    backbone: Path | None = None,
+    backbone: str = "",
+    revision: str = "",
+    *,
+    random: bool = False,
 ) -> int:
     """Write an untrained checkpoint that serves `robots`, and say what it is.
 
     Args:
-        preset: `nano`, or a larger one with `backbone`.
+        preset: `nano`, or a larger one with `backbone` or `random`.
         out: Folder to make.
         robots: Names or paths of embodiment files.
         seed: Of the random weights.
-        backbone: Folder of a Qwen3.5 model, for its weights and tokenizer.
+        backbone: Folder of a Qwen3.5 model, or its id on the model hub.
+        revision: Commit on the model hub.
+        random: Make all weights of a large preset random.
 
     Raises:
         CheckpointError: When the checkpoint cannot be made.
@@ -28,33 +33,21 @@ def init(
     """
     # torch takes seconds to import, and `qwen-vla --help` should not.
     from qwen_vla_ros.embodiment.load import load_embodiment
-    from qwen_vla_ros.policy.checkpoint import init_checkpoint
+    from qwen_vla_ros.policy.checkpoint import read_manifest
+    from qwen_vla_ros.policy.folder import refuse_existing
+    from qwen_vla_ros.policy.fresh_checkpoint import init_checkpoint
+    from qwen_vla_ros.policy.published import find_published
 
     embodiments = [load_embodiment(robot) for robot in robots]
-    init_checkpoint(preset, out, embodiments, seed, backbone=backbone)
+    refuse_existing(out)  # before anything is fetched
+    published = find_published(backbone, revision) if backbone else None
+    init_checkpoint(preset, out, embodiments, seed, backbone=published, random=random)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     names = ", ".join(embodiment.name for embodiment in embodiments)
-    print(f"{out}: an untrained {preset} for {names}, {size / 1e6:.1f} MB.")
+    print(f"{out}: an untrained {preset} for {names}, {_in_words(size)}.")
+    print(f"Weights: {read_manifest(out).provenance.weights}.")
     return 0
 
 
-def model_info(preset: str) -> int:
-    """Print the parameter table of a preset.
-
-    Raises:
-        CheckpointError: When there is no such preset.
-    """
-    from qwen_vla_ros.errors import CheckpointError, suggest
-    from qwen_vla_ros.policy.config import PRESETS
-    from qwen_vla_ros.policy.parameter_table import parameter_table
-
-    if preset not in PRESETS:
-        raise CheckpointError(f"unknown preset '{preset}'.{suggest(preset, PRESETS)}")
-    config = PRESETS[preset]
-    table = parameter_table(config)
-    for row, count in table.items():
-        blocks = config.decoder.num_blocks
-        each = f"  ({blocks} x {count / blocks / 1e6:.1f} M)" if row == "decoder blocks" else ""
-        print(f"{row:<20}{count / 1e6:>10.1f} M{each}")
-    print(f"{'total':<20}{sum(table.values()) / 1e6:>10.1f} M")
-    return 0
+def _in_words(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

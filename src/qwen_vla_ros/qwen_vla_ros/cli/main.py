@@ -52,27 +52,152 @@ def init(
         typer.Option(help="Robots whose normalisation goes in; repeat for several."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random weights.")] = 0,
+    backbone: Annotated[
+        str, typer.Option(help="Qwen3.5 to begin with: a folder, or an id on the model hub.")
+    ] = "",
+    revision: Annotated[str, typer.Option(help="Commit on the model hub, 40 digits.")] = "",
+    random: Annotated[
+        bool, typer.Option("--random", help="Random weights for a large model, to measure with.")
+    ] = False,
 ) -> None:
-    """Make a checkpoint directory with fresh, untrained weights."""
+    """Make a checkpoint directory with an untrained model."""
     from qwen_vla_ros.cli.init import init as run
 
-    raise typer.Exit(run(preset, out, robot or ["aloha_sim", "diffbot_sim"], seed))
+    robots = robot or ["aloha_sim", "diffbot_sim"]
+    raise typer.Exit(run(preset, out, robots, seed, backbone, revision, random=random))
 
 
 @app.command("model-info")
 def model_info(
-    preset: Annotated[str, typer.Option(help="nano, 0.8b, 2b or 4b.")] = "4b",
+    preset: Annotated[str, typer.Option(help="nano, 0.8b, 2b or 4b.")] = "",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Checkpoint directory; shows what it was made of too.")
+    ] = None,
 ) -> None:
-    """Print the parameter table of a model size."""
-    from qwen_vla_ros.cli.init import model_info as run
+    """Print the parameter table of a model, and the memory that it needs."""
+    from qwen_vla_ros.cli.model_info import model_info as run
 
-    raise typer.Exit(run(preset))
+    raise typer.Exit(run(preset, checkpoint))
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="What you want to know, in words.")],
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint directory of the model.")],
+    image: Annotated[
+        list[Path] | None, typer.Option(help="A picture to ask about; repeat for several.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the model runs.")] = "cpu",
+    precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 on a GPU.")] = "auto",
+    max_new_tokens: Annotated[
+        int, typer.Option(help="Where an answer that does not end is cut.", min=1, max=4096)
+    ] = 64,
+    adapter: Annotated[Path | None, typer.Option(help="LoRA adapter to merge.")] = None,
+) -> None:
+    """Ask a model what it sees in pictures; its language side answers."""
+    from qwen_vla_ros.cli.ask import ask as run
+
+    raise typer.Exit(
+        run(checkpoint, question, image or [], device, precision, max_new_tokens, adapter)
+    )
+
+
+@app.command()
+def serve(
+    robot: Robot,
+    policy: Annotated[str, typer.Option(help="model, mock or replay.")] = "model",
+    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint directory.")] = None,
+    adapter: Annotated[Path | None, typer.Option(help="LoRA adapter to merge.")] = None,
+    device: Annotated[str, typer.Option(help="Where the model runs.")] = "cpu",
+    precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 on a GPU.")] = "auto",
+    steps: Annotated[int, typer.Option(help="Euler steps of a chunk.", min=1, max=100)] = 4,
+    threads: Annotated[int, typer.Option(help="CPU threads of the model.", min=1, max=256)] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of every client's noise; -1 draws anew.")] = -1,
+    host: Annotated[str, typer.Option(help="Address; all but loopback need a token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="0 lets the system choose.", min=0, max=65535)] = 8000,
+    token_file: Annotated[Path | None, typer.Option(help="What clients must know.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate, for wss.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Key of the certificate.")] = None,
+    max_clients: Annotated[int, typer.Option(help="More are sent away.", min=1, max=256)] = 16,
+    request_s: Annotated[
+        float, typer.Option(help="Longest wait for an answer.", min=0.01, max=600.0)
+    ] = 10.0,
+    instruction: Annotated[
+        str, typer.Option(help="What to do where an openpi client has no prompt.")
+    ] = "",
+    record: Annotated[Path | None, typer.Option(help="File to write all answers to.")] = None,
+    recording: Annotated[Path | None, typer.Option(help="File to replay.")] = None,
+    motion: Annotated[str, typer.Option(help="Of the mock: hold or sine.")] = "hold",
+    latency_ms: Annotated[float, typer.Option(help="Of the mock, median.", min=0)] = 0.0,
+    latency_p95_ms: Annotated[float, typer.Option(help="Of the mock, one in 20.", min=0)] = 0.0,
+    fault: Annotated[
+        str,
+        typer.Option(
+            help="Of the mock: nan, wrong_robot, slow, hang, drip, huge, garbage, close or "
+            "half_open."
+        ),
+    ] = "",
+    after: Annotated[int, typer.Option(help="Good answers before the first fault.", min=0)] = 0,
+    every: Annotated[int, typer.Option(help="Then one answer of so many is bad.", min=1)] = 1,
+) -> None:
+    """Serve a policy to robots elsewhere, and to openpi's clients, until Ctrl-C."""
+    from qwen_vla_ros.cli.serve import Wishes
+    from qwen_vla_ros.cli.serve import serve as run
+
+    wishes = Wishes(
+        robot=robot,
+        policy=policy,
+        checkpoint=checkpoint,
+        adapter=adapter,
+        device=device,
+        precision=precision,
+        steps=steps,
+        threads=threads,
+        seed=seed,
+        host=host,
+        port=port,
+        token_file=token_file,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        max_clients=max_clients,
+        request_s=request_s,
+        instruction=instruction,
+        record=record,
+        recording=recording,
+        motion=motion,
+        latency_ms=latency_ms,
+        latency_p95_ms=latency_p95_ms,
+        fault=fault,
+        after=after,
+        every=every,
+    )
+    raise typer.Exit(run(wishes))
+
+
+@app.command()
+def bench(
+    robot: Robot,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Checkpoint directory; without one, an untrained nano.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the model runs.")] = "cpu",
+    precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 on a GPU.")] = "auto",
+    steps: Annotated[int, typer.Option(help="Euler steps per chunk.", min=1, max=100)] = 4,
+    runs: Annotated[int, typer.Option(help="Answers to measure.", min=1, max=100_000)] = 50,
+    threads: Annotated[int, typer.Option(help="CPU threads of the model.", min=1, max=256)] = 1,
+) -> None:
+    """Measure how fast a model answers for a robot on this machine."""
+    from qwen_vla_ros.cli.bench import bench as run
+
+    raise typer.Exit(run(robot, checkpoint, device, precision, steps, runs, threads))
 
 
 @app.command()
 def up(
     robot: Robot,
-    policy: Annotated[str, typer.Option(help="qwen_vla or expert.")] = "qwen_vla",
+    policy: Annotated[str, typer.Option(help="qwen_vla, expert or remote.")] = "qwen_vla",
     checkpoint: Annotated[str, typer.Option(help="Checkpoint directory of the model.")] = "",
     backend: Annotated[str, typer.Option(help="mujoco or hardware.")] = "mujoco",
     device: Annotated[str, typer.Option(help="Where the model runs.")] = "cpu",
@@ -80,6 +205,11 @@ def up(
     namespace: Namespace = "",
     scene_seed: Annotated[int, typer.Option(help="Seed of the simulated scene.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the model's noise; -1 draws anew.")] = -1,
+    server: Annotated[str, typer.Option(help="Policy server: ws://HOST:PORT.")] = "",
+    server_protocol: Annotated[str, typer.Option(help="qwen_vla or openpi.")] = "qwen_vla",
+    server_token_file: Annotated[str, typer.Option(help="Token of the server.")] = "",
+    server_ca_file: Annotated[str, typer.Option(help="Certificates, for wss.")] = "",
+    deadline_s: Annotated[float, typer.Option(help="Longest wait for the server.")] = 0.3,
 ) -> None:
     """Bring a robot up without ROS's launch: the same graph as bringup.launch.py."""
     from qwen_vla_ros.cli.up import up as run
@@ -94,6 +224,11 @@ def up(
         "namespace": namespace,
         "scene_seed": str(scene_seed),
         "seed": str(seed),
+        "server": server,
+        "server_protocol": server_protocol,
+        "server_token_file": server_token_file,
+        "server_ca_file": server_ca_file,
+        "deadline_s": str(deadline_s),
     }
     raise typer.Exit(run(words))
 

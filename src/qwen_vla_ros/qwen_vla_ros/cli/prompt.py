@@ -12,6 +12,8 @@ from qwen_vla_ros.prompt.build import build_prompt
 def prompt(robot: str, instruction: str) -> int:
     """Print the prompt for one instruction, byte for byte, and a line end.
 
+    Where the prompt tells the robot's state, it is that of an example.
+
     Args:
         robot: Name of a robot, or the path of its file.
         instruction: What the robot shall do, in human words.
@@ -20,7 +22,8 @@ def prompt(robot: str, instruction: str) -> int:
         The exit code: 0, or 2 where the robot or the instruction cannot be used.
     """
     try:
-        text = build_prompt(load_embodiment(robot), instruction).text
+        embodiment = load_embodiment(robot)
+        text = build_prompt(embodiment, instruction, embodiment.make_example().state).text
     except (EmbodimentError, InstructionError) as error:
         print(error, file=sys.stderr)
         return 2

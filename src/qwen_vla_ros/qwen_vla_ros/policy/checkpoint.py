@@ -1,7 +1,7 @@
 """A checkpoint is a folder that says everything about one model, and holds nothing that executes.
 
     config.json                  dimensions, and where the weights come from
-    model.safetensors            weights
+    model.safetensors            weights; large ones are in several files with an index
     tokenizer.json               the family's tokenizer, whole or trimmed
     preprocessor_config.json     what the image values mean
     normalization/<name>.json    what the action values mean, per data set
@@ -11,72 +11,26 @@ Whatever is wrong with it is told in a `CheckpointError` before a weight is load
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
-from pydantic import ConfigDict, Field
 
-from qwen_vla_ros.errors import CheckpointError, suggest
-from qwen_vla_ros.policy.config import PRESETS, ModelConfig
-from qwen_vla_ros.policy.corpus import corpus
+from qwen_vla_ros.errors import CheckpointError
+from qwen_vla_ros.policy.adapter import merge_adapter
+from qwen_vla_ros.policy.config import ModelConfig
+from qwen_vla_ros.policy.folder import refuse_executables, written_whole
 from qwen_vla_ros.policy.image_processing import ImageProcessor, load_image_processor
 from qwen_vla_ros.policy.json_file import read_json, write_json
+from qwen_vla_ros.policy.manifest import Manifest, software_version
 from qwen_vla_ros.policy.model import QwenVla
-from qwen_vla_ros.policy.normalization import (
-    Normalization,
-    limits_as_statistics,
-    load_statistics,
-    save_statistics,
-)
+from qwen_vla_ros.policy.normalization import Normalization, load_statistics, save_statistics
 from qwen_vla_ros.policy.tokenizer import PromptTokenizer, load_tokenizer
-from qwen_vla_ros.policy.weights import fresh_model, load_weights, save_weights
-from qwen_vla_ros.prompt.build import build_prompt
+from qwen_vla_ros.policy.weights import load_weights, save_weights
 
-if TYPE_CHECKING:
-    from qwen_vla_ros.embodiment.embodiment import Embodiment
-
-CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 IMAGES, NORMALIZATION = "preprocessor_config.json", "normalization"
-
-EXECUTABLE_SUFFIXES = frozenset(
-    (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".py", ".so")
-)
-"""Files that run code when they are read, or may. None belongs into a checkpoint."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RobotRecord:
-    """A robot that the checkpoint was made for, as it was described then."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
-
-    name: str
-    hash: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Provenance:
-    """Where the weights come from, in words and numbers; `seed` is that of their random part."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
-
-    weights: Annotated[str, Field(min_length=1, max_length=500)]
-    seed: int
-    embodiments: tuple[RobotRecord, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """What `config.json` holds."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
-
-    model: ModelConfig
-    provenance: Provenance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,42 +50,43 @@ def save_checkpoint(checkpoint: Checkpoint, out: Path) -> None:
     Raises:
         CheckpointError: When `out` exists and is not an empty folder.
     """
-    _refuse_existing(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside its place and renamed: whoever finds the folder finds all of it.
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
-        folder = Path(temporary) / out.name
-        folder.mkdir()
-        write_json(folder / CONFIG, checkpoint.manifest)
-        save_weights(folder / WEIGHTS, checkpoint.model)
+    with written_whole(out) as folder:
+        digest = save_weights(folder, checkpoint.model)
+        manifest = replace(
+            checkpoint.manifest, weights_sha256=digest, created_with=software_version()
+        )
+        write_json(folder / CONFIG, manifest)
         checkpoint.tokenizer.save(folder / TOKENIZER)
         checkpoint.images.save(folder / IMAGES)
         save_statistics(folder / NORMALIZATION, checkpoint.normalization)
-        folder.replace(out)
 
 
 def load_checkpoint(
     directory: Path,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    adapter: Path | None = None,
 ) -> Checkpoint:
     """Read a checkpoint.
+
+    Args:
+        directory: The checkpoint.
+        device: Where its model shall be.
+        dtype: What its weights shall be in.
+        adapter: Folder of a LoRA adapter, to be merged into the weights.
 
     Raises:
         CheckpointError: When anything in it is missing, malformed, hostile or contradictory.
     """
-    if not directory.is_dir():
-        raise CheckpointError(
-            f"{directory}: there is no such folder. Make one with `qwen-vla init`."
-        )
-    refuse_executables(directory)
-    manifest = read_json(directory / CONFIG, Manifest)
+    manifest = read_manifest(directory)
     config = manifest.model
     tokenizer = load_tokenizer(directory / TOKENIZER)
-    _check_tokenizer(directory / TOKENIZER, tokenizer, config)
+    check_tokenizer(directory / TOKENIZER, tokenizer, config)
     images = load_image_processor(directory / IMAGES, config.backbone.vision)
     normalization = load_statistics(directory / NORMALIZATION)
-    model = load_weights(directory / WEIGHTS, config, torch.device(device), dtype)
+    model = load_weights(directory, config, torch.device(device), dtype)
+    if adapter is not None:
+        merge_adapter(model, adapter, manifest.weights_sha256)
     return Checkpoint(
         manifest=manifest,
         model=model,
@@ -141,88 +96,26 @@ def load_checkpoint(
     )
 
 
-def init_checkpoint(
-    preset: str,
-    out: Path,
-    embodiments: Sequence[Embodiment],
-    seed: int = 0,
-    *,
-    backbone: Path | None = None,
-) -> None:
-    """Write an untrained checkpoint for some robots.
-
-    The decoder begins with a velocity of zero, so that samples are the noise they begin with.
-
-    Args:
-        preset: One of `PRESETS`.
-        out: Folder to make.
-        embodiments: Robots that the checkpoint shall serve, all with the same weights. Their
-            safety limits stand in for statistics until there is a data set.
-        seed: Of the random weights.
-        backbone: Folder of a Qwen3.5 model as the family publishes it, for its weights and its
-            tokenizer. Only `nano` can do without: its tokenizer is trimmed to prompts here.
+def read_manifest(directory: Path) -> Manifest:
+    """Return what a checkpoint says about itself, without its weights.
 
     Raises:
-        CheckpointError: When the preset is unknown, `out` is in use, or `backbone` does not fit.
+        CheckpointError: When it is no checkpoint, or holds what no checkpoint may.
     """
-    if preset not in PRESETS:
-        raise CheckpointError(f"unknown preset '{preset}'.{suggest(preset, PRESETS)}")
-    _refuse_existing(out)
-    config = PRESETS[preset]
-    if backbone is None and preset != "nano":
+    if not directory.is_dir():
         raise CheckpointError(
-            f"preset '{preset}' needs a pretrained backbone: name a folder with the weights and "
-            f"the tokenizer of Qwen3.5-{preset.upper()}. Only 'nano' can begin from nothing."
+            f"{directory}: there is no such folder. Make one with `qwen-vla init`."
         )
-    if backbone is None:
-        from qwen_vla_ros.policy.vocabulary import trimmed_tokenizer
-
-        prompts = [build_prompt(robot, "go to the red cube").text for robot in embodiments]
-        tokenizer = trimmed_tokenizer(corpus(prompts))
-        weights = "random"
-    else:
-        refuse_executables(backbone)
-        tokenizer = load_tokenizer(backbone / TOKENIZER)
-        weights = f"backbone from {backbone.name}, decoder random"
-    _check_tokenizer(out / TOKENIZER, tokenizer, config)
-    robots = tuple(RobotRecord(name=robot.name, hash=robot.hash) for robot in embodiments)
-    save_checkpoint(
-        Checkpoint(
-            manifest=Manifest(
-                model=config,
-                provenance=Provenance(weights=weights, seed=seed, embodiments=robots),
-            ),
-            model=fresh_model(config, seed, backbone),
-            tokenizer=tokenizer,
-            images=ImageProcessor(config.backbone.vision),
-            normalization={
-                robot.file.normalization: limits_as_statistics(robot) for robot in embodiments
-            },
-        ),
-        out,
-    )
+    refuse_executables(directory)
+    return read_json(directory / CONFIG, Manifest)
 
 
-def refuse_executables(directory: Path) -> None:
-    """Refuse a folder with a file that could run code.
+def check_tokenizer(path: Path, tokenizer: PromptTokenizer, config: ModelConfig) -> None:
+    """Hold a tokenizer, which was read from `path`, against a model.
 
     Raises:
-        CheckpointError: Naming the first such file.
+        CheckpointError: When it has tokens that the model lacks, or another one for images.
     """
-    for path in sorted(directory.rglob("*")):
-        if path.suffix.lower() in EXECUTABLE_SUFFIXES:
-            raise CheckpointError(
-                f"{path}: {path.suffix} files can run code when they are read; a checkpoint may "
-                "hold .safetensors and .json only. Remove it, or convert it."
-            )
-
-
-def _refuse_existing(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CheckpointError(f"{out}: exists already; name a folder that is new or empty.")
-
-
-def _check_tokenizer(path: Path, tokenizer: PromptTokenizer, config: ModelConfig) -> None:
     if tokenizer.size > config.backbone.vocab_size:
         raise CheckpointError(
             f"{path}: {tokenizer.size} tokens; the model has {config.backbone.vocab_size}."

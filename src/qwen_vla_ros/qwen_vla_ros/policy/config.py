@@ -112,6 +112,8 @@ class DecoderConfig:
         action_channels: K, the width of the zero-padded action. The paper's parameter table says
             41 to 73; 64 is ours.
         timestep_features: Width of the sinusoid that the flow time is written in.
+        frozen_prefix: Trained with the first rows of some chunks given clean, so that it continues
+            a chunk that is being played; one that was not is guided to.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -123,6 +125,7 @@ class DecoderConfig:
     attention: Literal["joint", "prefix"]
     action_channels: Count = 64
     timestep_features: Annotated[int, Field(ge=2, le=4096, multiple_of=2)] = 256
+    frozen_prefix: bool = False
     rope_theta: RopeBase = 1e7
     rope_sections: Sections = (11, 11, 10)
 
@@ -170,7 +173,13 @@ NANO = ModelConfig(
         rope_theta=1e3,
     ),
     decoder=DecoderConfig(
-        num_blocks=4, width=256, inner_size=384, num_heads=4, attention="prefix", rope_theta=1e3
+        num_blocks=4,
+        width=256,
+        inner_size=384,
+        num_heads=4,
+        attention="prefix",
+        rope_theta=1e3,
+        frozen_prefix=True,
     ),
 )
 
@@ -194,7 +203,12 @@ SMALL = ModelConfig(
         linear_value_head_dim=128,
     ),
     decoder=DecoderConfig(
-        num_blocks=12, width=768, inner_size=5120, num_heads=12, attention="prefix"
+        num_blocks=12,
+        width=768,
+        inner_size=5120,
+        num_heads=12,
+        attention="prefix",
+        frozen_prefix=True,
     ),
 )
 
@@ -217,7 +231,12 @@ MEDIUM = ModelConfig(
         linear_value_head_dim=128,
     ),
     decoder=DecoderConfig(
-        num_blocks=16, width=1024, inner_size=6144, num_heads=16, attention="prefix"
+        num_blocks=16,
+        width=1024,
+        inner_size=6144,
+        num_heads=16,
+        attention="prefix",
+        frozen_prefix=True,
     ),
 )
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from qwen_vla_ros.policy.action_decoder import ActionDecoder, Schedule
 from qwen_vla_ros.policy.backbone import Backbone, Context
+from qwen_vla_ros.policy.committed import Committed
 from qwen_vla_ros.policy.config import ModelConfig
-from qwen_vla_ros.policy.flow import sample
+from qwen_vla_ros.policy.decoding import decode
 from qwen_vla_ros.policy.inputs import Inputs
 
 
@@ -24,7 +25,14 @@ class QwenVla(nn.Module):
         self.backbone = Backbone(config.backbone)
         self.decoder = ActionDecoder(config.decoder, config.backbone.hidden_size)
 
-    def forward(self, inputs: Inputs, actions: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self,
+        inputs: Inputs,
+        actions: Tensor,
+        t: Tensor,
+        mask: Tensor,
+        frozen: Tensor | None = None,
+    ) -> Tensor:
         """Return the velocity of noisy actions, for training.
 
         Args:
@@ -32,6 +40,8 @@ class QwenVla(nn.Module):
             actions: Y_t; (B, H, K).
             t: Flow times; (B,).
             mask: True where an action is real; (B, H, K).
+            frozen: True where a row is clean and its time 0, whatever t is; (B, H). `None`: no
+                row is.
         """
         context = self.backbone(inputs)
         velocity: Tensor = self.decoder(
@@ -41,26 +51,24 @@ class QwenVla(nn.Module):
             t,
             context_mask=context.mask,
             step_mask=mask.any(dim=2),
+            frozen=frozen,
         )
         return velocity
 
-    def decode(self, context: Context, noise: Tensor, mask: Tensor, schedule: Schedule) -> Tensor:
+    def decode(
+        self,
+        context: Context,
+        noise: Tensor,
+        mask: Tensor,
+        schedule: Schedule,
+        committed: Committed | None = None,
+    ) -> Tensor:
         """Return actions (B, H, K) sampled from `noise`, in as many steps as `schedule` has.
 
-        All H steps are real here; `mask` (B, H, K) keeps the padded channels at zero.
+        All H steps are real here; `mask` (B, H, K) keeps the padded channels at zero. Rows that
+        are `committed` are continued; those of a `prefix` come out as they were given.
         """
-        prefix = self.decoder.begin(
-            context.hidden,
-            context.positions,
-            noise.shape[1],
-            context_mask=context.mask,
-            clean=schedule.clean,
-        )
-
-        def velocity(y: Tensor, step: int) -> Tensor:
-            return self.decoder.velocity(prefix, y, schedule.steps[step]) * mask
-
-        return sample(velocity, noise, len(schedule.steps))
+        return decode(self.decoder, context, noise, mask, schedule, committed)
 
     def cast(self, dtype: torch.dtype) -> QwenVla:
         """Convert the parameters in place, and only them.

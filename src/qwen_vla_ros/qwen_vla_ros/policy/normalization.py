@@ -47,13 +47,23 @@ class ChannelStatistics:
 
 @dataclass(frozen=True, kw_only=True)
 class Normalization:
-    """The statistics of one data set; `source` says where the numbers come from."""
+    """The statistics of one data set.
+
+    Attributes:
+        dataset: Its name, which is the file's.
+        source: Where the numbers come from, in words.
+        channels: In the order of the columns.
+        count: Actions that the quantiles were taken of; `None` when they are not of data.
+        action_horizon: H that the model was trained to predict; `None` before any training.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
     dataset: Text
     source: Text
     channels: Annotated[tuple[ChannelStatistics, ...], Field(min_length=1, max_length=4096)]
+    count: Annotated[int, Field(ge=1)] | None = None
+    action_horizon: Annotated[int, Field(ge=1, le=1024)] | None = None
     schema_version: Literal[1] = 1
 
     @property
@@ -107,6 +117,20 @@ def load_statistics(directory: Path) -> dict[str, Normalization]:
                 f"{directory / name}.json: is about '{statistics.dataset}', not '{name}'."
             )
     return found
+
+
+def check_horizon(statistics: Normalization, embodiment: Embodiment) -> None:
+    """Refuse a robot that asks for chunks of another length than the model was trained on.
+
+    Raises:
+        CheckpointError: With both lengths.
+    """
+    trained, asked = statistics.action_horizon, embodiment.file.prompt.action_horizon
+    if trained is not None and trained != asked:
+        raise CheckpointError(
+            f"normalization/{statistics.dataset}.json: the model was trained on chunks of "
+            f"{trained} actions; {embodiment.name} asks for {asked} (prompt.action_horizon)."
+        )
 
 
 def limits_as_statistics(embodiment: Embodiment) -> Normalization:

@@ -5,37 +5,39 @@ from __future__ import annotations
 import importlib.util
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
-from qwen_vla_ros.errors import CheckpointError, suggest
-from qwen_vla_ros.policy.checkpoint import NORMALIZATION, Checkpoint, load_checkpoint
+from qwen_vla_ros.errors import CheckpointError
+from qwen_vla_ros.policy.checkpoint import Checkpoint, load_checkpoint
+from qwen_vla_ros.policy.committed import Committed
+from qwen_vla_ros.policy.fast_backbone import Layout
+from qwen_vla_ros.policy.fast_model import BUCKET, FastModel
 from qwen_vla_ros.policy.flow import draw_noise
-from qwen_vla_ros.policy.image_processing import Size
-from qwen_vla_ros.policy.inputs import Inputs, collate
-from qwen_vla_ros.policy.normalization import Normalization
-from qwen_vla_ros.policy.tokenizer import PromptTokens
+from qwen_vla_ros.policy.image_processing import Patches
+from qwen_vla_ros.policy.inputs import patches_of, stills_on
+from qwen_vla_ros.policy.normalization import pad_actions
+from qwen_vla_ros.policy.precision import AUTO, dtype_of
+from qwen_vla_ros.policy.recorded import Recorder, record_on_gpu
+from qwen_vla_ros.policy.suitability import (
+    check_image_sizes,
+    continuation_of,
+    statistics_for,
+    warn_of_changes,
+)
 from qwen_vla_ros.prompt.build import build_prompt
-from qwen_vla_ros.types import ActionChunk, Observation, Prompt
+from qwen_vla_ros.types import ActionChunk, FloatArray, Observation, Prompt
 
 log = logging.getLogger(__name__)
 
 WARM_UP_INSTRUCTION = "go to the red cube"
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """What depends on the prompt's text alone, and so stays the same for a whole episode."""
-
-    text: str
-    tokens: PromptTokens
-    positions: Tensor
+LAYOUTS = 8
+"""Prompts whose layout is remembered."""
 
 
 class QwenVlaPolicy:
@@ -49,41 +51,50 @@ class QwenVlaPolicy:
         steps: int = 4,
         seed: int | None = None,
         temperature: float = 1.0,
+        continuation: str = "auto",
+        record: Recorder[Any] | None = None,
     ) -> None:
         """Prepare a loaded checkpoint for a robot.
 
         Args:
-            checkpoint: On the device where it shall run.
+            checkpoint: On the device where it shall run. Its weights must not change any more.
             embodiment: The robot.
             steps: Euler steps per chunk.
             seed: Makes every episode draw the same noise; `None` draws fresh noise.
             temperature: Spread of the noise.
+            continuation: One of `CONTINUATIONS`; `none` takes no notice of committed rows.
+            record: Records calls, see `FastModel`.
 
         Raises:
-            CheckpointError: When the checkpoint is not for this robot.
+            CheckpointError: When the checkpoint is not for this robot, or its decoder cannot
+                continue rows this way.
         """
         if steps < 1:
             raise ValueError(f"steps must be at least 1, not {steps}")
         self._embodiment = embodiment
         self._normalization = statistics_for(checkpoint.normalization, embodiment)
-        self._sizes = image_sizes(checkpoint, embodiment)
+        check_image_sizes(checkpoint, embodiment)
         self._tokenizer, self._images = checkpoint.tokenizer, checkpoint.images
-        self._model = checkpoint.model
-        self._device = next(self._model.parameters()).device
-        width = self._model.config.decoder.action_channels
-        if len(embodiment.channels) > width:
+        model = checkpoint.model
+        self._device = next(model.parameters()).device
+        self._horizon = embodiment.file.prompt.action_horizon
+        self._width = model.config.decoder.action_channels
+        if len(embodiment.channels) > self._width:
             raise CheckpointError(
                 f"{embodiment.name} has {len(embodiment.channels)} action channels; "
-                f"the model has {width}."
+                f"the model has {self._width}."
             )
-        mask = torch.zeros(1, embodiment.file.prompt.action_horizon, width, dtype=torch.bool)
+        self._method = continuation_of(
+            continuation, frozen_prefix=model.config.decoder.frozen_prefix
+        )
+        mask = torch.zeros(1, self._horizon, self._width, dtype=torch.bool)
         mask[..., : len(embodiment.channels)] = True
         self._mask = mask.to(self._device)
         with torch.inference_mode():
-            self._schedule = self._model.decoder.schedule(steps)
+            self._model = FastModel(model, self._mask, steps, record)
         self._temperature = temperature
         self._seed = seed
-        self._layout: _Layout | None = None
+        self._layouts: OrderedDict[str, Layout] = OrderedDict()
         self.reset()
 
     @classmethod
@@ -93,39 +104,61 @@ class QwenVlaPolicy:
         embodiment: Embodiment,
         *,
         device: str = "cpu",
+        precision: str = AUTO,
         steps: int = 4,
         seed: int | None = None,
         temperature: float = 1.0,
+        continuation: str = "auto",
+        adapter: Path | None = None,
     ) -> QwenVlaPolicy:
         """Load a checkpoint for a robot and answer once, so that the first answer is not late.
 
-        Computes in bfloat16 on a GPU, in float32 on a CPU.
+        Args:
+            checkpoint_dir: The checkpoint.
+            embodiment: The robot.
+            device: Where the model runs, in torch's words.
+            precision: `auto` is bfloat16 on a GPU and float32 on a CPU.
+            steps: Euler steps per chunk.
+            seed: Makes every episode draw the same noise; `None` draws fresh noise.
+            temperature: Spread of the noise.
+            continuation: How committed rows are continued, one of `CONTINUATIONS`.
+            adapter: Folder of a LoRA adapter, to be merged into the weights.
 
         Raises:
             CheckpointError: When the checkpoint cannot be used, or not for this robot.
         """
-        on_gpu = _is_gpu(device)
-        checkpoint = load_checkpoint(
-            checkpoint_dir, device, torch.bfloat16 if on_gpu else torch.float32
-        )
-        for record in checkpoint.manifest.provenance.embodiments:
-            if record.name == embodiment.name and record.hash != embodiment.hash:
-                log.warning(
-                    "%s: was made for %s as of %s, which is %s now: its file or URDF has changed.",
-                    checkpoint_dir,
-                    embodiment.name,
-                    record.hash,
-                    embodiment.hash,
-                )
-        if on_gpu and not importlib.util.find_spec("fla"):
-            log.warning("flash-linear-attention is not installed: three layers of four are slow.")
+        dtype = dtype_of(precision, device)
+        on_gpu = torch.device(device).type == "cuda"
         if not on_gpu:
             # transformers asks for faster kernels by name, and there are none for a CPU.
             logging.getLogger("transformers.integrations.hub_kernels").setLevel(logging.ERROR)
-        policy = cls(checkpoint, embodiment, steps=steps, seed=seed, temperature=temperature)
-        policy.infer(embodiment.make_example(), build_prompt(embodiment, WARM_UP_INSTRUCTION))
-        policy.reset()
+        elif not importlib.util.find_spec("fla"):
+            log.warning("flash-linear-attention is not installed: three layers of four are slow.")
+        checkpoint = load_checkpoint(checkpoint_dir, device, dtype, adapter)
+        checkpoint.model.requires_grad_(requires_grad=False)
+        warn_of_changes(checkpoint_dir, checkpoint, embodiment)
+        policy = cls(
+            checkpoint,
+            embodiment,
+            steps=steps,
+            seed=seed,
+            temperature=temperature,
+            continuation=continuation,
+            record=record_on_gpu if on_gpu else None,
+        )
+        policy.warm_up()
         return policy
+
+    def warm_up(self) -> None:
+        """Answer once for every shape that instructions usually have."""
+        observation = self._embodiment.make_example()
+        # Where calls are recorded, an instruction that is longer by a bucket has a shape of its
+        # own; a word is at least a token.
+        longer = " ".join([WARM_UP_INSTRUCTION] * (BUCKET // len(WARM_UP_INSTRUCTION.split())))
+        instructions = (WARM_UP_INSTRUCTION, longer)
+        for words in instructions if self._model.is_recorded else instructions[:1]:
+            self.infer(observation, build_prompt(self._embodiment, words, observation.state))
+        self.reset()
 
     def reset(self) -> None:
         """Begin a new episode; a seeded policy draws the same noise again."""
@@ -135,25 +168,35 @@ class QwenVlaPolicy:
         else:
             self._generator.manual_seed(self._seed)
 
-    def infer(self, observation: Observation, prompt: Prompt) -> ActionChunk:
-        """Propose the next actions.
+    def infer(
+        self, observation: Observation, prompt: Prompt, committed: FloatArray | None = None
+    ) -> ActionChunk:
+        """Propose the next actions; those that are committed come back as they were given.
 
         Raises:
             CheckpointError: When the model answers with a number that is not finite.
+            ValueError: When the committed rows cannot be the beginning of a chunk.
         """
         begin = time.perf_counter()
         with torch.inference_mode():
-            inputs, positions = self._inputs(observation, prompt)
+            patches = patches_of(self._images, self._embodiment, observation, prompt)
+            layout = self._layout(prompt.text, patches)
+            stills = stills_on(patches, self._device)
+            settled = self._settled(committed)
+            noise = draw_noise(self._mask, self._generator, temperature=self._temperature)
+            self._wait()
             preprocessed = time.perf_counter()
-            context = self._model.backbone(inputs, positions)
+            context = self._model.read(stills, layout)
             self._wait()
             understood = time.perf_counter()
-            noise = draw_noise(self._mask, self._generator, temperature=self._temperature)
-            decoded = self._model.decode(context, noise, self._mask, self._schedule)
+            decoded = self._model.decide(context, noise, settled)
             normalized = decoded[0, :, : len(self._embodiment.channels)].cpu().numpy()
         if not np.isfinite(normalized).all():
             raise CheckpointError("the model's actions are not finite; its weights are of no use.")
         actions = self._normalization.denormalize(normalized)
+        if committed is not None and self._method == "prefix":
+            # There and back again costs digits, and clips what the statistics have never seen.
+            actions[: len(committed)] = committed
         return ActionChunk(
             stamp_ns=observation.stamp_ns,
             dt=self._embodiment.dt,
@@ -168,75 +211,40 @@ class QwenVlaPolicy:
             },
         )
 
-    def _inputs(self, observation: Observation, prompt: Prompt) -> tuple[Inputs, Tensor]:
-        sizes = [self._sizes[camera] for camera in prompt.cameras]
-        patches = self._images([observation.images[camera] for camera in prompt.cameras], sizes)
-        layout = self._layout
-        if layout is None or layout.text != prompt.text:
+    def _layout(self, text: str, patches: Patches) -> Layout:
+        layout = self._layouts.get(text)
+        if layout is None:
+            grids = [(int(t), int(rows), int(columns)) for t, rows, columns in patches.grids]
             merged = self._images.vision.merge_size**2
-            counts = [int(grid.prod()) // merged for grid in patches.grids]
-            tokens = self._tokenizer.encode(prompt.text, counts)
-            inputs = collate([(tokens, patches)])
-            positions = self._model.backbone.positions(inputs).to(self._device)
-            self._layout = layout = _Layout(prompt.text, tokens, positions)
-        return collate([(layout.tokens, patches)]).to(self._device), layout.positions
+            counts = [rows * columns // merged for _, rows, columns in grids]
+            layout = self._model.lay_out(self._tokenizer.encode(text, counts), grids)
+            self._layouts[text] = layout
+            while len(self._layouts) > LAYOUTS:
+                self._layouts.popitem(last=False)
+        self._layouts.move_to_end(text)
+        return layout
+
+    def _settled(self, committed: FloatArray | None) -> Committed | None:
+        """Return committed rows (d, c), in robot units, as the decoder wants them."""
+        if self._method is None or (committed is None and self._method == "guidance"):
+            return None
+        channels = len(self._embodiment.channels)
+        # A frozen prefix of no rows keeps the shapes of the call.
+        rows = np.empty((0, channels)) if committed is None else np.asarray(committed, np.float64)
+        if rows.ndim != 2 or rows.shape[1] != channels or len(rows) > self._horizon:
+            raise ValueError(
+                f"committed rows must be (at most {self._horizon}, {channels}), not {rows.shape}"
+            )
+        if not np.isfinite(rows).all():
+            raise ValueError("committed rows must be finite")
+        padded, mask = pad_actions(self._normalization.normalize(rows), self._horizon, self._width)
+        return Committed(
+            torch.from_numpy(padded)[None].to(self._device),
+            torch.from_numpy(mask.any(axis=1))[None].to(self._device),
+            self._method,
+        )
 
     def _wait(self) -> None:
         """Let the GPU finish, so that its time is counted where it is spent."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-
-
-def _is_gpu(device: str) -> bool:
-    """Say whether `device` is a GPU.
-
-    Raises:
-        CheckpointError: When it is nothing that torch can compute on here.
-    """
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise CheckpointError(f"device '{device}': unknown; use 'cpu' or 'cuda'.") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise CheckpointError(f"device '{device}': torch finds no GPU here; use 'cpu'.")
-    return kind == "cuda"
-
-
-def statistics_for(known: Mapping[str, Normalization], embodiment: Embodiment) -> Normalization:
-    """Return the statistics that an embodiment names.
-
-    Raises:
-        CheckpointError: When they are missing, or have other channels or another order of them.
-    """
-    name = embodiment.file.normalization
-    if name not in known:
-        raise CheckpointError(
-            f"the checkpoint has no {NORMALIZATION}/{name}.json, which {embodiment.name} names."
-            f"{suggest(name, known)}"
-        )
-    theirs, ours = known[name].channels, embodiment.file.action
-    if [(x.name, x.unit) for x in theirs] != [(x.name, x.unit) for x in ours]:
-        raise CheckpointError(
-            f"{NORMALIZATION}/{name}.json has the channels "
-            f"{', '.join(f'{x.name} [{x.unit}]' for x in theirs)}; {embodiment.name} has "
-            f"{', '.join(f'{x.name} [{x.unit}]' for x in ours)}."
-        )
-    return known[name]
-
-
-def image_sizes(checkpoint: Checkpoint, embodiment: Embodiment) -> dict[str, Size]:
-    """Return the input size of every camera.
-
-    Raises:
-        CheckpointError: When one is not a whole number of the model's tokens.
-    """
-    sizes: dict[str, Size] = {}
-    for camera in embodiment.file.cameras:
-        sizes[camera.name] = (camera.input_width_px, camera.input_height_px)
-        try:
-            checkpoint.images.grid(sizes[camera.name])
-        except ValueError as error:
-            raise CheckpointError(
-                f"camera {camera.name} of {embodiment.name}: {error}."
-            ) from error
-    return sizes

@@ -51,6 +51,21 @@ def trimmed_tokenizer(texts: Iterable[str]) -> PromptTokenizer:
     return _assemble(vocabulary, merges, dict(zip(specials, range(len(specials)), strict=True)))
 
 
+def whole_tokenizer() -> PromptTokenizer:
+    """Return the family's tokenizer with all of its 248,077 tokens, and their published ids."""
+    ranks = family_ranks()
+    # The family merges any two neighbours whose union is a token, so every split of a token is a
+    # merge. A few tokens are reached by none; they stand for a word as it is.
+    merges = [
+        (token[:at], token[at:])
+        for token in sorted(ranks, key=lambda token: ranks[token])
+        for at in range(1, len(token))
+        if token[:at] in ranks and token[at:] in ranks
+    ]
+    specials = {token: index for index, token in QWEN3_5_SPECIAL_TOKENS}
+    return _assemble(ranks, merges, specials, ignore_merges=True)
+
+
 def merges_of(word: bytes, ranks: Ranks) -> Iterator[Merge]:
     """Yield the merges that happen while `word` is tokenised, in their order."""
     parts = [word[i : i + 1] for i in range(len(word))]
@@ -73,7 +88,11 @@ def _splitter() -> pre_tokenizers.PreTokenizer:
 
 
 def _assemble(
-    vocabulary: Ranks, merges: Iterable[Merge], specials: Mapping[str, int]
+    vocabulary: Ranks,
+    merges: Iterable[Merge],
+    specials: Mapping[str, int],
+    *,
+    ignore_merges: bool = False,
 ) -> PromptTokenizer:
     # tokenizer.json writes bytes as printable letters.
     letters = _byte_letters()
@@ -84,6 +103,7 @@ def _assemble(
     model = BPE(
         vocab={spell(token): index for token, index in vocabulary.items()} | dict(specials),
         merges=[(spell(left), spell(right)) for left, right in merges],
+        ignore_merges=ignore_merges,
     )
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.NFC()

@@ -7,7 +7,6 @@ having read nothing but the header.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen_vla_ros.errors import CheckpointError
+from qwen_vla_ros.policy.json_file import parse_object
 
 MAX_HEADER_BYTES = 4 * 2**20
 MAX_TENSORS = 20_000
@@ -42,15 +42,18 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
     if not path.is_file():
         raise CheckpointError(f"{path}: missing; a checkpoint keeps its weights in safetensors.")
     size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise CheckpointError(f"{path}: the header does not fit into the file.")
-        if length > MAX_HEADER_BYTES:
-            raise CheckpointError(
-                f"{path}: a header of {length} bytes; at most {MAX_HEADER_BYTES} are allowed."
-            )
-        raw = file.read(length)
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > size - 8:
+                raise CheckpointError(f"{path}: the header does not fit into the file.")
+            if length > MAX_HEADER_BYTES:
+                raise CheckpointError(
+                    f"{path}: a header of {length} bytes; at most {MAX_HEADER_BYTES} are allowed."
+                )
+            raw = file.read(length)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}.") from error
     entries = {
         name: _entry(path, name, value)
         for name, value in _parse(path, raw).items()
@@ -61,17 +64,7 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
 
 
 def _parse(path: Path, raw: bytes) -> Mapping[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(dict(pairs)) < len(pairs):
-            raise ValueError("a name occurs twice")
-        return dict(pairs)
-
-    try:
-        header = json.loads(raw, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: the header cannot be read: {error}.") from error
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{path}: the header must be an object.")
+    header = parse_object(path, raw)
     if len(header) > MAX_TENSORS:
         raise CheckpointError(f"{path}: {len(header)} tensors; at most {MAX_TENSORS} are allowed.")
     return header

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qwen_vla_ros.types import ActionChunk, Observation, Policy, Prompt
+from qwen_vla_ros.types import ActionChunk, FloatArray, Observation, Policy, Prompt
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,18 @@ class _Job:
     prompt: Prompt
     episode: str
     is_first: bool
+    committed: FloatArray | None
 
 
 class InferenceWorker:
     """One thread and one job at a time; a busy worker takes no second job."""
 
     def __init__(self, policy: Policy, deliver: Callable[[Answer], None]) -> None:
-        """Start the thread; `deliver` is called in it with every answer."""
+        """Start the thread; `deliver` is called in it with every answer.
+
+        The worker takes the next job only when `deliver` has returned: a question may depend on
+        what became of the answer before.
+        """
         self._policy = policy
         self._deliver = deliver
         self._job: _Job | None = None
@@ -48,14 +53,20 @@ class InferenceWorker:
         return self._busy
 
     def submit(
-        self, observation: Observation, prompt: Prompt, episode: str, *, is_first: bool
+        self,
+        observation: Observation,
+        prompt: Prompt,
+        episode: str,
+        *,
+        is_first: bool,
+        committed: FloatArray | None = None,
     ) -> bool:
         """Begin an inference; returns False when one is already under way."""
         with self._wake:
             if self._busy or self._closing:
                 return False
             self._busy = True
-            self._job = _Job(observation, prompt, episode, is_first)
+            self._job = _Job(observation, prompt, episode, is_first, committed)
             self._wake.notify()
         return True
 
@@ -76,16 +87,18 @@ class InferenceWorker:
             if job is None:
                 continue
             answer = self._infer(job)
-            self._busy = False
-            if not self._closing:
-                self._deliver(answer)
+            try:
+                if not self._closing:
+                    self._deliver(answer)
+            finally:
+                self._busy = False
 
     def _infer(self, job: _Job) -> Answer:
         begin = time.monotonic()
         try:
             if job.is_first:
                 self._policy.reset()
-            chunk = self._policy.infer(job.observation, job.prompt)
+            chunk = self._policy.infer(job.observation, job.prompt, job.committed)
         except Exception as error:
             # Whatever a model throws must not end the node: the gate holds, the goal learns why.
             return Answer(job.episode, time.monotonic() - begin, error=error)

@@ -1,0 +1,118 @@
+"""What the model says about images: the language side of the backbone, kept usable.
+
+The decoder has no part in it. Greedy, so that the same question gets the same answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from qwen_vla_ros.policy.checkpoint import Checkpoint
+from qwen_vla_ros.policy.fit import Size
+from qwen_vla_ros.policy.image_processing import Patches
+from qwen_vla_ros.policy.inputs import collate
+from qwen_vla_ros.policy.tokenizer import ChatTokens
+from qwen_vla_ros.types import ImageArray
+
+MAX_IMAGE_TOKENS = 256
+"""Of one image; 16 x 16 tokens are 512 x 512 pixels."""
+
+
+@dataclass(frozen=True)
+class ChatSample:
+    """One question as the model reads it; `(tokens.prompt, patches)` goes to `collate`."""
+
+    tokens: ChatTokens
+    patches: Patches
+
+
+def answer(
+    checkpoint: Checkpoint,
+    images: Sequence[ImageArray],
+    question: str,
+    *,
+    max_new_tokens: int = 64,
+    max_image_tokens: int = MAX_IMAGE_TOKENS,
+) -> str:
+    """Answer a question about images in words.
+
+    Args:
+        checkpoint: On the device where it shall run.
+        images: RGB, each (H, W, 3) of any size.
+        question: Human words.
+        max_new_tokens: Where an answer that does not end is cut.
+        max_image_tokens: Larger images are made smaller.
+    """
+    tokenizer = checkpoint.tokenizer
+    qwen: Any = checkpoint.model.backbone.qwen  # the types of `generate` do not fit its own class
+    sample = chat_sample(checkpoint, images, question, max_image_tokens=max_image_tokens)
+    inputs = collate([(sample.tokens.prompt, sample.patches)]).to(qwen.device)
+    settings = GenerationConfig(  # type: ignore[no-untyped-call]
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        eos_token_id=list(tokenizer.stop_ids),
+        pad_token_id=tokenizer.stop_ids[-1],
+        # What has no text cannot be said, nor can an image.
+        suppress_tokens=[
+            tokenizer.image_id,
+            *range(tokenizer.size, checkpoint.model.config.backbone.vocab_size),
+        ],
+    )
+    seen = {"pixel_values": inputs.patches, "image_grid_thw": inputs.grids} if images else {}
+    with torch.inference_mode():
+        said = qwen.generate(
+            input_ids=inputs.token_ids,
+            attention_mask=torch.ones_like(inputs.token_ids),
+            mm_token_type_ids=inputs.is_image.int(),
+            generation_config=settings,
+            **seen,
+        )
+    new = said[0, inputs.token_ids.shape[1] :].tolist()
+    return tokenizer.decode(new, special=False)
+
+
+def chat_sample(
+    checkpoint: Checkpoint,
+    images: Sequence[ImageArray],
+    question: str,
+    reply: str | None = None,
+    *,
+    max_image_tokens: int = MAX_IMAGE_TOKENS,
+) -> ChatSample:
+    """Return a question as the model reads it, with the reply that it is to learn if there is one.
+
+    Args:
+        checkpoint: Whose tokenizer and image processor are used.
+        images: RGB, each (H, W, 3) of any size.
+        question: Human words.
+        reply: What is to be said. `None` ends where that would begin.
+        max_image_tokens: Larger images are made smaller.
+    """
+    processor = checkpoint.images
+    token_px = processor.vision.token_size_px
+    patches = processor(
+        images, [fitting_size(image, token_px, max_image_tokens) for image in images]
+    )
+    counts = [int(grid.prod()) // processor.vision.merge_size**2 for grid in patches.grids]
+    return ChatSample(checkpoint.tokenizer.encode_chat(question, counts, reply), patches)
+
+
+def fitting_size(image: ImageArray, token_px: int, max_tokens: int) -> Size:
+    """Return the size nearest to that of `image` (H, W, 3), in shape too, that is whole tokens.
+
+    Args:
+        image: As it was taken.
+        token_px: Side of a token.
+        max_tokens: How many it may have; at least 1.
+    """
+    height, width = (side / token_px for side in image.shape[:2])
+    shrink = min(1.0, math.sqrt(max_tokens / (height * width)))
+    columns = min(max_tokens, max(1, round(width * shrink)))
+    rows = max(1, min(round(height * shrink), max_tokens // columns))
+    return columns * token_px, rows * token_px

@@ -1,0 +1,126 @@
+"""The gated delta rule: what three layers of four do instead of attention, chunk by chunk.
+
+Each head keeps a matrix S that maps keys to values. Token t lets S decay by exp(g_t), then moves
+what S answers to k_t a fraction beta_t of the way to v_t, then reads S with q_t. Within a chunk
+all tokens are one system of equations; chunks follow one another.
+
+The numbers are those of the family's own function. Faster are: chunks half as long where heads
+are narrow, the system solved in blocks with matrix products, and two products in the loop over
+chunks where it has four.
+
+Shapes: B batch, L tokens, G key heads, N value heads, E key width, V value width, C chunk length,
+R = B * N rows of work, n chunks.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+BLOCK = 16
+"""Equations that are solved one after the other; blocks of them are solved by products."""
+
+EPS = 1e-6
+
+LEAST = -80.0
+"""Logarithm below which a decay counts as this: 1e-35 is lost in any sum, and exponentials of less
+take ten times as long on a CPU."""
+
+
+def gated_delta_rule(
+    query: Tensor, key: Tensor, value: Tensor, decay: Tensor, beta: Tensor
+) -> Tensor:
+    """Return what every token reads; float32, (B, L, N, V).
+
+    Args:
+        query: Not yet normalised; (B, L, G, E).
+        key: Not yet normalised; (B, L, G, E).
+        value: Each key head serves N / G value heads; (B, L, N, V).
+        decay: Logarithm of the decay, at most 0; (B, L, N).
+        beta: Learning rate, from 0 to 1; (B, L, N).
+    """
+    batch, length, heads, width = value.shape
+    shared = heads // key.shape[2]
+    # Work inside of a chunk grows with its length, work between chunks with the width of a head.
+    chunk = 64 if key.shape[3] > 64 else 32
+
+    query = _unit(query.float()) * key.shape[3] ** -0.5
+    key = _unit(key.float())
+    if shared > 1:
+        query, key = (x.repeat_interleave(shared, dim=2) for x in (query, key))
+    query, key, value = (_chunks(x, chunk) for x in (query, key, value.float()))  # (R, n, C, E)
+    decay, beta = (_chunks(x.float().unsqueeze(-1), chunk) for x in (decay, beta))  # (R, n, C, 1)
+
+    total = decay.cumsum(dim=2)  # logarithm of the decay since the chunk began
+    between = _decay(total - total.mT).tril_()  # (R, n, C, C); a token sees none that is later
+    since = _decay(total)
+
+    weighted = key * beta
+    system = _product(weighted, key.mT).mul_(between)
+    within = _product(query, key.mT).mul_(between)
+    # What the chunk writes if S is zero before it, and how much less for what S knows already.
+    known = torch.cat((value * beta, weighted * since), dim=-1)
+    news, corrections = torch.split(_solve(system, known), [width, key.shape[3]], dim=-1)
+
+    query = query * since
+    until = (key * _decay(total[:, :, -1:] - total)).mT  # from each token to the chunk's end
+    whole = since[:, :, -1:]  # (R, n, 1, 1)
+    first, *later = news.unbind(1)
+    state = key.new_zeros(key.shape[0], key.shape[3], width)  # (R, E, V)
+    states, writes = [state], [first]
+    for kept, taken, new, correction in zip(
+        whole.unbind(1), until.unbind(1), later, corrections.unbind(1)[1:], strict=False
+    ):
+        state = torch.baddbmm(state * kept, taken, writes[-1])
+        states.append(state)
+        writes.append(torch.baddbmm(new, correction, state, alpha=-1))  # (R, C, V)
+    read = _product(query, torch.stack(states, 1))
+    read.flatten(0, 1).baddbmm_(within.flatten(0, 1), torch.stack(writes, 1).flatten(0, 1))
+    return read.view(batch, heads, -1, width)[:, :, :length].transpose(1, 2)
+
+
+def _decay(logarithm: Tensor) -> Tensor:
+    return logarithm.clamp(LEAST, 0).exp_()
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x * torch.rsqrt((x * x).sum(dim=-1, keepdim=True) + EPS)
+
+
+def _chunks(x: Tensor, chunk: int) -> Tensor:
+    """(B, L, N, E) -> (R, n, C, E), with zeros after the last token: they change no state."""
+    batch, length, heads, width = x.shape
+    padded = functional.pad(x.transpose(1, 2), (0, 0, 0, -length % chunk))
+    return padded.reshape(batch * heads, -1, chunk, width)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """Matrix product over the last two of four dimensions."""
+    many = left.shape[:2]
+    return torch.bmm(left.flatten(0, 1), right.flatten(0, 1)).view(*many, left.shape[2], -1)
+
+
+def _solve(system: Tensor, known: Tensor) -> Tensor:
+    """Return x of `system` x = `known`; a diagonal of ones is taken for granted.
+
+    Args:
+        system: Its lower triangle is read; (R, n, C, C).
+        known: (R, n, C, X).
+    """
+    many, size = system.shape[:2], system.shape[-1]
+    system, known = system.flatten(0, 1), known.flatten(0, 1)
+    blocks = system.view(-1, size // BLOCK, BLOCK, size // BLOCK, BLOCK)
+    diagonal = blocks.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)  # (R n, blocks, 16, 16)
+    # Only the small blocks are inverted, one row after the other; the inverse of all of `system`
+    # would grow beyond float32 where keys resemble each other.
+    one = torch.eye(BLOCK, dtype=system.dtype, device=system.device)
+    inverse = torch.linalg.solve_triangular(diagonal, one, upper=False, unitriangular=True)
+    solved: list[Tensor] = []
+    for i, begin in enumerate(range(0, size, BLOCK)):
+        rows = known[:, begin : begin + BLOCK]
+        if solved:
+            above = torch.cat(solved, dim=1) if i > 1 else solved[0]
+            rows = torch.baddbmm(rows, system[:, begin : begin + BLOCK, :begin], above, alpha=-1)
+        solved.append(torch.bmm(inverse[:, i], rows))
+    return torch.cat(solved, dim=1).view(*many, size, -1)
