@@ -52,6 +52,24 @@ def test_arguments_are_written_as_ros_reads_them(aloha):
     assert "-r ~/input/action_chunk:=policy/output/action_chunk" in arguments
 
 
+def test_a_remote_policy_is_told_where_its_server_is_and_nothing_secret(tmp_path):
+    token = tmp_path / "token"
+    policy, *_ = bringup_from_words(
+        words(
+            policy="remote",
+            server="ws://127.0.0.1:8000",
+            server_token_file=str(token),
+            deadline_s="0.2",
+        )
+    ).nodes()
+    assert policy.parameters["server"] == "ws://127.0.0.1:8000"
+    assert policy.parameters["server_protocol"] == "qwen_vla"
+    assert policy.parameters["server_token_file"] == str(token)
+    assert policy.parameters["deadline_s"] == 0.2
+    assert "server_ca_file" not in policy.parameters
+    assert not {"checkpoint", "device"} & policy.parameters.keys()
+
+
 def test_simulated_time_is_published_by_the_simulator_and_used_by_the_others():
     nodes = bringup_from_words(words(use_sim_time="true")).nodes()
     assert [node.parameters.get("use_sim_time") for node in nodes] == [True, True, None]
@@ -66,6 +84,10 @@ def test_simulated_time_is_published_by_the_simulator_and_used_by_the_others():
         ({"backend": "hardware"}, "it needs backend 'mujoco'"),
         ({"policy": "qwen_vla", "checkpoint": "/nowhere"}, "is not a checkpoint directory"),
         ({"scene_seed": "five"}, "'five' is not a whole number"),
+        ({"policy": "remote"}, "the address of a server go together"),
+        ({"server": "ws://127.0.0.1:8000"}, "the address of a server go together"),
+        ({"server_protocol": "openpy"}, "Did you mean 'openpi'"),
+        ({"deadline_s": "soon"}, "'soon' is not a number"),
         ({"robot": "aloha_sym"}, "aloha_sim"),
     ],
 )

@@ -15,10 +15,11 @@ from pathlib import Path
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import QwenVlaError, suggest
+from qwen_vla_ros.serving.address import PROTOCOLS
 from qwen_vla_ros.share import share_folder
 
 PACKAGE = "qwen_vla_ros"
-POLICIES = ("qwen_vla", "expert")
+POLICIES = ("qwen_vla", "expert", "remote")
 BACKENDS = ("mujoco", "hardware")
 
 Value = bool | int | float | str
@@ -38,7 +39,8 @@ ARGUMENTS = (
     Argument(name="robot", description="Name or path of the embodiment file."),
     Argument(
         name="policy",
-        description="Which policy answers: the model, or the scripted expert of a simulated task.",
+        description="Which policy answers: the model, the scripted expert of a simulated task, "
+        "or one on a server.",
         default="qwen_vla",
         choices=POLICIES,
     ),
@@ -69,6 +71,32 @@ ARGUMENTS = (
     Argument(name="scene_seed", description="Seed of the simulated scene.", default="0"),
     Argument(
         name="seed", description="Seed of the model's noise; negative draws anew.", default="-1"
+    ),
+    Argument(
+        name="server",
+        description="Address of the policy server, ws://HOST:PORT; needed with policy remote.",
+        default="",
+    ),
+    Argument(
+        name="server_protocol",
+        description="What the policy server speaks: this project's messages, or openpi's.",
+        default="qwen_vla",
+        choices=PROTOCOLS,
+    ),
+    Argument(
+        name="server_token_file",
+        description="File with the policy server's token; without one, $QWEN_VLA_TOKEN has it.",
+        default="",
+    ),
+    Argument(
+        name="server_ca_file",
+        description="Certificates that a wss policy server's must lead to; empty is the system's.",
+        default="",
+    ),
+    Argument(
+        name="deadline_s",
+        description="Longest wait for an answer of the policy server, in seconds.",
+        default="0.3",
     ),
 )
 """The launch arguments of the bringup, and the options of `qwen-vla up`."""
@@ -132,6 +160,11 @@ class Bringup:
         namespace: Prefix of every relative name.
         scene_seed: Seed of the simulated scene.
         seed: Seed of the model's noise, negative for none.
+        server: Address of the policy server, for policy `remote`.
+        server_protocol: One of `PROTOCOLS`.
+        server_token_file: File with the server's token; empty for none.
+        server_ca_file: Certificates that a wss server's must lead to; empty for the system's.
+        deadline_s: Longest wait for an answer of the server.
     """
 
     robot: Embodiment
@@ -143,6 +176,11 @@ class Bringup:
     namespace: str = ""
     scene_seed: int = 0
     seed: int = -1
+    server: str = ""
+    server_protocol: str = "qwen_vla"
+    server_token_file: str = ""
+    server_ca_file: str = ""
+    deadline_s: float = 0.3
 
     def nodes(self) -> tuple[NodeSpec, ...]:
         """Return the processes of the graph.
@@ -168,6 +206,16 @@ class Bringup:
             raise QwenVlaError(
                 f"backend: unknown '{self.backend}'." + suggest(self.backend, BACKENDS)
             )
+        if self.server_protocol not in PROTOCOLS:
+            raise QwenVlaError(
+                f"server_protocol: unknown '{self.server_protocol}'."
+                + suggest(self.server_protocol, PROTOCOLS)
+            )
+        if (self.policy == "remote") != bool(self.server):
+            raise QwenVlaError(
+                "server: policy 'remote' and the address of a server go together, such as "
+                "ws://127.0.0.1:8000. Start one with: qwen-vla serve --robot R --checkpoint DIR"
+            )
         if self.backend == "mujoco" and self.robot.file.simulation is None:
             raise QwenVlaError(
                 f"{self.robot.path}: simulation: absent, but backend 'mujoco' needs it. "
@@ -184,11 +232,20 @@ class Bringup:
             )
 
     def _policy(self) -> NodeSpec:
-        model: dict[str, Value] = (
-            {"checkpoint": str(Path(self.checkpoint).resolve()), "device": self.device}
-            if self.policy == "qwen_vla"
-            else {}
-        )
+        model: dict[str, Value] = {}
+        if self.policy == "qwen_vla":
+            model = {"checkpoint": str(Path(self.checkpoint).resolve()), "device": self.device}
+        elif self.policy == "remote":
+            files = {
+                "server_token_file": self.server_token_file,
+                "server_ca_file": self.server_ca_file,
+            }
+            model = {
+                "server": self.server,
+                "server_protocol": self.server_protocol,
+                "deadline_s": self.deadline_s,
+                **{name: str(Path(path).resolve()) for name, path in files.items() if path},
+            }
         return NodeSpec(
             executable="policy",
             namespace=self.namespace,
@@ -251,6 +308,10 @@ def bringup_from_words(words: Mapping[str, str]) -> Bringup:
             numbers[name] = int(words[name])
         except ValueError as error:
             raise QwenVlaError(f"{name}: '{words[name]}' is not a whole number.") from error
+    try:
+        deadline_s = float(words["deadline_s"])
+    except ValueError as error:
+        raise QwenVlaError(f"deadline_s: '{words['deadline_s']}' is not a number.") from error
     return Bringup(
         robot=load_embodiment(words["robot"]),
         policy=words["policy"],
@@ -259,6 +320,11 @@ def bringup_from_words(words: Mapping[str, str]) -> Bringup:
         device=words["device"],
         use_sim_time=words["use_sim_time"] == "true",
         namespace=words["namespace"].strip("/"),
+        server=words["server"],
+        server_protocol=words["server_protocol"],
+        server_token_file=words["server_token_file"],
+        server_ca_file=words["server_ca_file"],
+        deadline_s=deadline_s,
         **numbers,
     )
 
