@@ -119,6 +119,8 @@ class FakePolicy:
         self.robot = robot
         self.is_running = False
         self.poison = None
+        self.disagreement = 0.0
+        self.speaks_degrees = False
         self.last_end_s = 0.0
         self._sequence = 0
         self._episode = 0
@@ -135,6 +137,8 @@ class FakePolicy:
         self._begin_ns = self.now_ns() + round(wait_s * 1e9)
         self._begin_at = at
         self.poison = None
+        self.disagreement = 0.0
+        self.speaks_degrees = False
         self.is_running = True
 
     def now_ns(self) -> int:
@@ -149,6 +153,9 @@ class FakePolicy:
         times = np.maximum(times, 0.0)
         swing = 0.4 if self._begin_at < 0 else -0.4
         joints[:, 0] = self._begin_at + swing * (1 - np.cos(2 * np.pi * times / 4))
+        joints[:, 0] += self.disagreement * (-1) ** (self._sequence // 5)
+        if self.speaks_degrees:
+            joints = np.degrees(joints)
         actions = self.robot.channels_from_joints(joints)
         if self.poison is not None:
             actions[3, 5] = self.poison
@@ -284,6 +291,36 @@ def test_an_armed_arm_moves_in_radians_and_stays_in_its_envelope(moving):
         assert times == sorted(set(times))
         assert times[-1] <= 0.2 + 1e-9
         assert not any(message.points[-1].velocities)
+
+
+def test_chunks_that_disagree_are_led_over_and_leave_little_to_limit(moving):
+    step = PERIOD_S * moving.arms.robot.file.safety.joints[WAIST].velocity
+    moving.policy.disagreement = step  # twice that from one to the next
+    time.sleep(0.3)
+    before = moving.operator.state
+    time.sleep(2.0)
+    after = moving.operator.state
+    assert after.ticks - before.ticks > 50
+    # Taken as they are, these chunks would have a third of the commands limited. What is left to
+    # them is for ticks that come late on a busy machine.
+    assert after.ticks_limited - before.ticks_limited <= 0.1 * (after.ticks - before.ticks)
+    assert moving.arms.audit.violations == {}
+
+
+def test_a_policy_that_changes_to_degrees_is_not_followed_there(moving):
+    begin = dict(moving.arms.position)
+    moving.policy.speaks_degrees = True
+    assert moving.operator.waits_for(SafetyState.STOP, "out_of_reach", 1.0)
+    assert moving.graph.wait_for(moving.arms.rests, 2 * BRAKING_S + 0.2)
+    went = [abs(place - begin[joint]) for joint, place in moving.arms.position.items()]
+    assert max(went) < 0.5
+    assert moving.arms.audit.violations == {}
+
+
+def test_a_reject_is_told_at_once(moving):
+    before = moving.operator.state.chunks_rejected
+    moving.policy.poison = math.nan
+    assert moving.graph.wait_for(lambda: moving.operator.state.chunks_rejected > before, 0.3)
 
 
 def test_one_bad_chunk_is_rejected_and_the_motion_goes_on(moving):

@@ -83,6 +83,15 @@ def test_a_message_that_contradicts_itself_is_refused(picture, change):
         image_from_message(message)
 
 
+@pytest.mark.parametrize("encoding", ["16UC1", "mono16", "32FC1", "8UC3", "nv12"])
+def test_an_encoding_that_is_no_colour_picture_is_refused_in_a_sentence(encoding):
+    message = Image(height=4, width=4, encoding=encoding, step=16, data=bytes(64))
+    with pytest.raises(ImageError) as caught:
+        image_from_message(message)
+    assert str(caught.value).startswith(f"encoding '{encoding}' cannot be shown as rgb8. ")
+    assert "rgb8, bgr8, rgba8, bgra8, mono8" in str(caught.value)
+
+
 def test_a_jpeg_is_read(picture):
     smooth = cv2.GaussianBlur(picture, (9, 9), 4)
     message = image_to_compressed(smooth, Time(), "camera")

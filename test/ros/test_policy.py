@@ -1,6 +1,7 @@
 """The policy node as a real process, against a driver with the true topics and types."""
 
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from nav_msgs.msg import Odometry
 from qwen_vla_msgs.action import ExecuteInstruction
 from qwen_vla_msgs.msg import ActionChunk, SafetyState, TaskStatus
@@ -18,7 +20,9 @@ from std_msgs.msg import String
 
 from qwen_vla_ros.cli.init import init
 from qwen_vla_ros.embodiment.load import load_embodiment
+from qwen_vla_ros.execution.commitment import committed_values
 from qwen_vla_ros.prompt.build import build_prompt
+from qwen_vla_ros.ros.conversions import chunk_from_message
 from qwen_vla_ros.ros.images import image_to_message
 from qwen_vla_ros.ros.qos import COMMAND, LATCHED, SENSOR, STATE
 
@@ -219,6 +223,75 @@ def test_the_same_weights_move_two_arms_and_sigint_ends_the_episode(ros_graph, c
     assert ros_graph.wait_for(result.done, 2)
     assert result.result().result.why == "the policy was deactivated"
     assert client.chunks[-1].rest
+
+
+def test_stage_latencies_are_told_on_diagnostics_and_so_is_a_shortage(ros_graph, checkpoint):
+    aloha = load_embodiment("aloha_sim")
+    driver, client = FakeDriver(ros_graph, aloha), Client(ros_graph)
+    told: list[DiagnosticStatus] = []
+    ros_graph.node.create_subscription(
+        DiagnosticArray, "/diagnostics", lambda message: told.extend(message.status), 10
+    )
+    start_policy(ros_graph, aloha, checkpoint)
+    assert client.send(patience_s=START_S).accepted
+    assert ros_graph.wait_for(lambda: len(client.moving_chunks()) >= 3, 15)
+    assert ros_graph.wait_for(lambda: "age p50/p95 [ms]" in values_of(told[-1]), 5)
+    stages = ("capture", "convert", "preprocess", "backbone", "decode", "publish", "infer", "age")
+    p50, p95 = np.array(
+        [values_of(told[-1])[f"{stage} p50/p95 [ms]"].split(" / ") for stage in stages], float
+    ).T
+    assert (p50 > 0).all()
+    assert (p50 <= p95).all()
+    assert p95.max() < 10_000
+    by_stage = dict(zip(stages, p50, strict=True))
+    assert by_stage["backbone"] < by_stage["infer"] < by_stage["age"]
+    assert by_stage["convert"] < 50
+    # Cameras that pause for longer than a chunk lasts leave the gate with nothing to play.
+    for _ in range(5):
+        driver.paused.update(camera.topic for camera in aloha.file.cameras)
+        time.sleep(0.6)
+        driver.paused.clear()
+        count = len(client.chunks)
+        assert ros_graph.wait_for(lambda count=count: len(client.chunks) > count, 5)
+    assert ros_graph.wait_for(lambda: told[-1].level == DiagnosticStatus.WARN, 5)
+    assert told[-1].message.startswith("chunks run dry: one plays until 320 ms")
+
+
+def values_of(status):
+    return {value.key: value.value for value in status.values}
+
+
+def largest_disagreements(messages):
+    """How far each chunk begins from what the one before says for the same times."""
+    chunks = [chunk_from_message(message) for message in messages]
+    largest = []
+    for old, new in pairwise(chunks):
+        played = committed_values(old, new.stamp_ns, 3, 0.5)
+        if played is not None:
+            largest.append(np.abs(new.actions[: len(played)] - played).max())
+    return largest
+
+
+def test_while_the_gate_plays_a_chunk_begins_with_what_is_played_of_the_last(
+    ros_graph, checkpoint
+):
+    aloha = load_embodiment("aloha_sim")
+    FakeDriver(ros_graph, aloha)
+    client = Client(ros_graph)
+    start_policy(ros_graph, aloha, checkpoint)
+    client.gate.publish(SafetyState(level=SafetyState.OK, armed=True))
+    assert client.send(patience_s=START_S).accepted
+    assert ros_graph.wait_for(lambda: len(client.moving_chunks()) >= 8, 15)
+    played = largest_disagreements(client.moving_chunks())
+    assert len(played) >= 3
+    assert max(played) < 1e-5
+    client.gate.publish(SafetyState(level=SafetyState.HOLD, cause="clock_paused"))
+    time.sleep(0.5)
+    client.chunks.clear()
+    assert ros_graph.wait_for(lambda: len(client.moving_chunks()) >= 8, 15)
+    held = largest_disagreements(client.moving_chunks())
+    assert len(held) >= 3
+    assert min(held) > 1e-2
 
 
 def test_a_cancel_ends_the_episode_with_a_rest_chunk(shared_ros_graph, client):

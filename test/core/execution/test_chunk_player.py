@@ -4,11 +4,19 @@ import numpy as np
 import pytest
 
 from qwen_vla_ros.execution.chunk_player import ChunkPlayer
+from qwen_vla_ros.execution.seam import SeamLimits
 from qwen_vla_ros.types import ActionChunk, rest_chunk
 
 BEGIN = 10**15
 MS = 1_000_000
 ROWS = np.array([[0.0, 0.0], [1.0, 10.0], [3.0, 30.0], [4.0, 40.0]])
+LIMITS = SeamLimits(
+    lower=np.full(2, -1e3),
+    upper=np.full(2, 1e3),
+    velocity=np.array([200.0, 2000.0]),
+    acceleration=np.array([2e3, 2e4]),
+    reach=np.full(2, 50.0),
+)
 
 
 def make_chunk(stamp_ns=BEGIN, actions=ROWS, **changes):
@@ -16,15 +24,19 @@ def make_chunk(stamp_ns=BEGIN, actions=ROWS, **changes):
     return ActionChunk(stamp_ns=stamp_ns, actions=actions, **{**values, **changes})
 
 
+def make_player(max_age_s=0.5):
+    return ChunkPlayer(max_age_s, LIMITS)
+
+
 @pytest.fixture
 def player():
-    player = ChunkPlayer(max_age_s=0.5)
+    player = make_player()
     player.accept(make_chunk())
     return player
 
 
 def test_before_the_first_chunk_nothing_is_wanted_and_nothing_is_missing():
-    player = ChunkPlayer(max_age_s=0.5)
+    player = make_player()
     assert player.at(BEGIN) is None
     assert player.is_resting
 
@@ -53,7 +65,7 @@ def test_a_time_just_before_the_first_row_gives_the_first_row(player):
 
 
 def test_nothing_is_played_beyond_the_age_of_the_observation():
-    player = ChunkPlayer(max_age_s=0.03)
+    player = make_player(max_age_s=0.03)
     player.accept(make_chunk())
     assert player.at(BEGIN + 29 * MS) is not None
     assert player.at(BEGIN + 30 * MS) is None
@@ -90,7 +102,68 @@ def test_what_is_handed_out_may_be_written_on(player):
 
 
 def test_one_row_holds_for_one_dt():
-    player = ChunkPlayer(max_age_s=0.5)
+    player = make_player()
     player.accept(make_chunk(actions=ROWS[1:2]))
     np.testing.assert_array_equal(player.at(BEGIN + 19 * MS), ROWS[1])
     assert player.at(BEGIN + 20 * MS) is None
+
+
+# Seams ---------------------------------------------------------------------------------------
+
+
+def test_a_chunk_that_agrees_passes_to_the_last_bit(player):
+    for ms in (0, 20, 30):
+        player.at(BEGIN + ms * MS)
+    player.accept(make_chunk(BEGIN + 20 * MS, ROWS[1:]))
+    expected = make_player()
+    expected.accept(make_chunk(BEGIN + 20 * MS, ROWS[1:]))
+    for ms in (40, 47, 60, 79):
+        assert player.at(BEGIN + ms * MS).tobytes() == expected.at(BEGIN + ms * MS).tobytes()
+
+
+def test_a_chunk_that_disagrees_goes_on_from_what_was_handed_on_last(player):
+    player.at(BEGIN)
+    player.at(BEGIN + 20 * MS)
+    player.accept(make_chunk(actions=ROWS + np.array([0.0, 9.0])))
+    np.testing.assert_allclose(player.at(BEGIN + 20 * MS), ROWS[1])
+    step = player.at(BEGIN + 21 * MS) - ROWS[1]
+    assert (np.abs(step) <= LIMITS.velocity * 0.001 + 1e-9).all()
+
+
+def test_the_channel_that_agrees_is_not_touched_by_one_that_does_not(player):
+    player.at(BEGIN + 20 * MS)
+    player.accept(make_chunk(actions=ROWS + np.array([0.0, 9.0])))
+    assert player.at(BEGIN + 40 * MS)[0] == ROWS[2, 0]
+
+
+def test_a_chunk_that_is_accepted_before_the_last_one_was_asked_for_replaces_it(player):
+    player.at(BEGIN + 20 * MS)
+    player.accept(make_chunk(actions=ROWS + 40.0))
+    player.accept(make_chunk(actions=ROWS))
+    np.testing.assert_allclose(player.at(BEGIN + 40 * MS), ROWS[2])
+
+
+def begun(player):
+    """What the player hands on of a chunk that begins far from the one before."""
+    player.accept(make_chunk(BEGIN + 20 * MS, ROWS + 9))
+    return player.at(BEGIN + 40 * MS)
+
+
+@pytest.mark.parametrize("end", ["interrupt", "clear", "rest", "over"])
+def test_a_chunk_that_begins_from_rest_begins_as_it_is(player, end):
+    player.at(BEGIN + 20 * MS)
+    if end == "rest":
+        player.accept(rest_chunk(BEGIN, 0.02, ("a", "b")))
+    elif end == "over":
+        assert player.at(BEGIN + 80 * MS) is None
+    else:
+        getattr(player, end)()
+    assert begun(player).tobytes() == (ROWS + 9)[1].tobytes()
+
+
+def test_an_interruption_ends_a_seam_that_is_under_way(player):
+    player.at(BEGIN)
+    player.accept(make_chunk(actions=ROWS + 9))
+    assert (player.at(BEGIN + 20 * MS) < ROWS[1] + 9).all()
+    player.interrupt()
+    np.testing.assert_array_equal(player.at(BEGIN + 40 * MS), ROWS[2] + 9)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qwen_vla_ros.execution.planar import compose, difference, motion_of, twist_of, wrap
@@ -23,6 +23,8 @@ def test_the_difference_leads_from_one_to_the_other(a, b):
 
 
 @given(motion=poses)
+@example(motion=np.array([0.0, 1.0, 1e-9]))
+@example(motion=np.array([1.0, 0.0, -1.5e-9]))
 def test_the_twist_of_a_motion_makes_that_motion(motion):
     close(motion_of(twist_of(motion)), motion)
 

@@ -6,6 +6,9 @@ import numpy as np
 
 from qwen_vla_ros.types import FloatArray
 
+WAYPOINT_KINDS = ("waypoint_x", "waypoint_y", "waypoint_yaw")
+"""Kinds of the action channels that make a motion, in its order."""
+
 SMALL_TURN = 1e-9
 """Below this turn (rad) an arc is its chord, to within rounding."""
 
@@ -36,7 +39,8 @@ def twist_of(motion: FloatArray) -> FloatArray:
     half = turn / 2
     if abs(turn) < SMALL_TURN:
         return np.array([dx, dy, turn])
-    lever = half / np.tan(half) if abs(np.sin(half)) > SMALL_TURN else 0.0
+    # A whole turn comes back to where it began: whatever the chord, no arc makes it.
+    lever = half / np.tan(half) if abs(np.sin(half)) > SMALL_TURN / 4 else 0.0
     return np.array([lever * dx + half * dy, -half * dx + lever * dy, turn])
 
 

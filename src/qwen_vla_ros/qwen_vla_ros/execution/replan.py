@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-NS_PER_S = 1_000_000_000
-SMOOTHING = 0.2
+from qwen_vla_ros.execution.recent import Recent
+from qwen_vla_ros.execution.timeline import NS_PER_S
+
+DEPTH = 64
+MOSTLY = 0.95
+"""How often an answer shall be there in time. By the mean, every second one would be late."""
 
 
 class ReplanSchedule:
     """Asks early enough that the answer is there when the execution horizon ends.
 
-    The time that an answer takes is learned from the answers themselves.
+    The time that an answer takes is learned from the answers themselves: from those that took
+    longest. A policy that is slow for its horizon is asked again as soon as it has answered.
     """
 
-    def __init__(self, dt: float, execution_horizon: int) -> None:
-        """Plan for rows `dt` seconds apart, of which `execution_horizon` are to be executed."""
-        self._span_s = dt * execution_horizon
-        self._latency_s = 0.0
+    def __init__(self, dt: float, execution_horizon: int, playable_s: float) -> None:
+        """Plan for the chunks of one robot.
+
+        Args:
+            dt: Seconds between two rows.
+            execution_horizon: Rows that are to be executed.
+            playable_s: Seconds from an observation until nothing of its chunk is played any more.
+                The row before that is the last that the next chunk may take over from.
+        """
+        self._span_s = min(dt * execution_horizon, playable_s - dt)
+        self._latency = Recent(DEPTH)
+        self._thinking = Recent(DEPTH)
         self._chunk_stamp_ns: int | None = None
 
     @property
     def latency_s(self) -> float:
-        """Smoothed seconds from the observation to its chunk."""
-        return self._latency_s
+        """Seconds within which a chunk mostly follows its observation."""
+        return self._latency.quantile(MOSTLY)
 
     def restart(self) -> None:
         """Forget the chunk in play: the next question is due at once."""
@@ -32,11 +45,16 @@ class ReplanSchedule:
         if self._chunk_stamp_ns is None:
             return True
         played_s = (now_ns - self._chunk_stamp_ns) / NS_PER_S
-        return played_s + self._latency_s >= self._span_s
+        return played_s + self._thinking.quantile(MOSTLY) >= self._span_s
 
-    def on_chunk(self, stamp_ns: int, now_ns: int) -> None:
-        """Learn from a chunk that answers an observation made at `stamp_ns`."""
-        measured = max(0.0, (now_ns - stamp_ns) / NS_PER_S)
-        known = self._latency_s > 0
-        self._latency_s += (measured - self._latency_s) * (SMOOTHING if known else 1.0)
+    def on_chunk(self, stamp_ns: int, now_ns: int, thought_s: float) -> None:
+        """Learn from a chunk.
+
+        Args:
+            stamp_ns: ROS time of the observation that it answers.
+            now_ns: ROS time at which it is there.
+            thought_s: Seconds from the question to the answer.
+        """
+        self._latency.add(max(0.0, (now_ns - stamp_ns) / NS_PER_S))
+        self._thinking.add(thought_s)
         self._chunk_stamp_ns = stamp_ns

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from qwen_vla_ros.types import ActionChunk
+import numpy as np
+
+from qwen_vla_ros.types import ActionChunk, FloatArray
 
 NS_PER_S = 1_000_000_000
 
@@ -22,3 +24,18 @@ def row_at(chunk: ActionChunk, now_ns: int) -> float:
     A time before the first row (a sender's clock slightly ahead of ours) gives the first row.
     """
     return max(0.0, (now_ns - chunk.stamp_ns) / (chunk.dt * NS_PER_S))
+
+
+def values_at(chunk: ActionChunk, now_ns: int) -> FloatArray:
+    """Return the values (c,) that are meant for a ROS time; the chunk is not empty.
+
+    Between two rows they are interpolated, and the last row holds. On a row exactly, its values
+    pass unchanged to the last bit.
+    """
+    index = row_at(chunk, now_ns)
+    row = int(index)
+    if row >= len(chunk.actions) - 1:
+        return np.array(chunk.actions[-1])
+    share = index - row
+    here, there = chunk.actions[row], chunk.actions[row + 1]
+    return np.array(here + share * (there - here) if share else here)

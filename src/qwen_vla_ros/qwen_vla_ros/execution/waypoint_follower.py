@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from qwen_vla_ros.execution.planar import compose, difference, motion_of, twist_of
+from qwen_vla_ros.execution.planar import difference
 from qwen_vla_ros.execution.timeline import end_ns, row_at
+from qwen_vla_ros.execution.way import Way
 from qwen_vla_ros.types import ActionChunk, FloatArray
 
 STOP_DISTANCE = 0.05
@@ -26,15 +27,15 @@ class WaypointFollower:
     """Follows the newest chunk by absolute time, from where its observation was made.
 
     Row h of a chunk is the motion between `stamp + h dt` and `stamp + (h + 1) dt`, seen from the
-    waypoint before it. Between two waypoints the reference runs on the arc of constant twist,
-    which is what a differential drive can do.
+    waypoint before it. A new chunk needs no seam: its way begins where the base was seen, so that
+    only the speed changes, as it does from row to row, and the gate bounds that.
     """
 
     def __init__(self, max_age_s: float) -> None:
         """Follow nothing beyond `max_age_s` (s) after the observation that a chunk answers."""
         self._max_age_s = max_age_s
         self._chunk: ActionChunk | None = None
-        self._waypoints: list[FloatArray] = []
+        self._way: Way | None = None
 
     @property
     def is_resting(self) -> bool:
@@ -48,27 +49,22 @@ class WaypointFollower:
             chunk: Rows of (dx m, dy m, turn rad).
             start: Pose (x m, y m, yaw rad) of the base when the observation was made.
         """
-        waypoints = [start]
-        for motion in chunk.actions:
-            waypoints.append(compose(waypoints[-1], motion))
-        if chunk.rest or _is_stop(chunk.actions, waypoints):
+        way = Way(chunk.actions, start)
+        if chunk.rest or _is_stop(chunk.actions, way.waypoints):
             self.clear()
             return
-        self._chunk, self._waypoints = chunk, waypoints
+        self._chunk, self._way = chunk, way
 
     def clear(self) -> None:
         """Drop everything that was asked for so far."""
-        self._chunk, self._waypoints = None, []
+        self._chunk = self._way = None
 
     def reference(self, now_ns: int) -> tuple[FloatArray, FloatArray] | None:
         """Return pose (3,) and twist (vx, vy, w) that are meant for a ROS time, or None."""
-        chunk = self._chunk
-        if chunk is None or now_ns >= end_ns(chunk, self._max_age_s):
+        chunk, way = self._chunk, self._way
+        if chunk is None or way is None or now_ns >= end_ns(chunk, self._max_age_s):
             return None
-        index = row_at(chunk, now_ns)
-        row = min(int(index), len(chunk.actions) - 1)
-        twist = twist_of(chunk.actions[row])
-        pose = compose(self._waypoints[row], motion_of((index - row) * twist))
+        pose, twist = way.at(row_at(chunk, now_ns))
         return pose, twist / chunk.dt
 
     def at(self, now_ns: int, pose: FloatArray) -> FloatArray | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
 
 from rclpy.logging import get_logger
@@ -10,6 +11,7 @@ from sensor_msgs.msg import JointState
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.execution.chunk_player import ChunkPlayer
+from qwen_vla_ros.execution.seam import SeamLimits
 from qwen_vla_ros.ros.conversions import NS_PER_S, ns_from_stamp
 from qwen_vla_ros.ros.gate_node import GateNode
 from qwen_vla_ros.ros.outputs import JointOutput
@@ -17,8 +19,10 @@ from qwen_vla_ros.ros.priority import raise_priority
 from qwen_vla_ros.ros.process import main_of
 from qwen_vla_ros.ros.qos import SENSOR
 from qwen_vla_ros.safety.arm_gate import ArmGate
+from qwen_vla_ros.safety.conduct import OUT_OF_REACH
 from qwen_vla_ros.safety.interlock import Interlock
 from qwen_vla_ros.safety.joint_monitor import JointMonitor
+from qwen_vla_ros.safety.latch import Level
 from qwen_vla_ros.types import ActionChunk
 
 
@@ -31,8 +35,17 @@ class Arms:
         self._node = node
         self._embodiment = embodiment
         self._period_ns = round(period_s * NS_PER_S)
-        self._player = ChunkPlayer(file.safety.max_observation_age_s)
         self._gate = ArmGate.from_embodiment(embodiment)
+        envelope = self._gate.envelope
+        # What the gate would stop for must come to it as it is, and not step by step.
+        limits = SeamLimits(
+            lower=envelope.lower,
+            upper=envelope.upper,
+            velocity=envelope.velocity,
+            acceleration=envelope.acceleration,
+            reach=OUT_OF_REACH * envelope.start_jump,
+        )
+        self._player = ChunkPlayer(file.safety.max_observation_age_s, limits)
         self.outputs = [
             JointOutput(node, output, self._gate.envelope, period_s)
             for output in file.command.outputs
@@ -61,8 +74,9 @@ class Arms:
 
     def accept(self, chunk: ActionChunk, steady_ns: int) -> str:
         """Play a chunk from now on."""
-        self._player.accept(chunk)
-        self._gate.on_chunk(self._embodiment.joints_from_channels(chunk.actions), steady_ns)
+        joints = self._embodiment.joints_from_channels(chunk.actions)
+        self._player.accept(replace(chunk, actions=joints))
+        self._gate.on_chunk(joints, steady_ns)
         return ""
 
     def clear(self) -> None:
@@ -75,10 +89,11 @@ class Arms:
 
     def tick(self, now_ns: int, steady_ns: int) -> None:
         """Command where the joints are to be one period from now."""
-        channels = self._player.at(now_ns + self._period_ns)
-        wanted = None if channels is None else self._embodiment.joints_from_channels(channels)
+        wanted = self._player.at(now_ns + self._period_ns)
         is_silent = wanted is None and not self._player.is_resting
         command = self._gate.tick(now_ns, steady_ns, wanted, is_silent=is_silent)
+        if self.interlock.latch.level >= Level.HOLD:
+            self._player.interrupt()
         if command is not None:
             for output in self.outputs:
                 output.publish(command)

@@ -10,6 +10,7 @@ from nav_msgs.msg import Odometry
 from rclpy.logging import get_logger
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.execution.planar import WAYPOINT_KINDS
 from qwen_vla_ros.execution.pose_history import PoseHistory
 from qwen_vla_ros.execution.waypoint_follower import WaypointFollower
 from qwen_vla_ros.ros.conversions import ns_from_stamp, planar_pose
@@ -22,7 +23,6 @@ from qwen_vla_ros.safety.base_gate import BaseGate
 from qwen_vla_ros.safety.interlock import Interlock
 from qwen_vla_ros.types import ActionChunk
 
-KINDS = ("waypoint_x", "waypoint_y", "waypoint_yaw")
 HISTORY_S = 2.0
 
 
@@ -34,7 +34,7 @@ class Base:
         self._node = node
         self._gate = BaseGate.from_embodiment(embodiment)
         kinds: list[str] = [channel.kind for channel in file.action]
-        self._columns = [kinds.index(kind) for kind in KINDS]
+        self._columns = [kinds.index(kind) for kind in WAYPOINT_KINDS]
         self._follower = WaypointFollower(file.safety.max_observation_age_s)
         rate_hz = max(source.rate_hz for source in file.state)
         self._history = PoseHistory(depth=round(HISTORY_S * rate_hz))

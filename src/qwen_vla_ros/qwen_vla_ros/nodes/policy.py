@@ -7,22 +7,22 @@ import threading
 import time
 from dataclasses import dataclass, replace
 
-from qwen_vla_msgs.action import ExecuteInstruction
+import numpy as np
 from qwen_vla_msgs.msg import ActionChunk as ActionChunkMessage
 from qwen_vla_msgs.msg import SafetyState, TaskStatus
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from std_msgs.msg import String
 
 from qwen_vla_ros.embodiment.load import load_embodiment
-from qwen_vla_ros.errors import InstructionError, NotReadyError
-from qwen_vla_ros.execution.replan import ReplanSchedule
+from qwen_vla_ros.errors import NotReadyError
+from qwen_vla_ros.execution.succession import Succession
 from qwen_vla_ros.observation.buffer import Gap
 from qwen_vla_ros.policy.worker import Answer, InferenceWorker
-from qwen_vla_ros.prompt.build import build_prompt
+from qwen_vla_ros.prompt.build import build_prompt, with_state
 from qwen_vla_ros.ros.conversions import chunk_to_message
 from qwen_vla_ros.ros.diagnostics import Diagnostics, StageLatencies
 from qwen_vla_ros.ros.episode import Ending, Episode, Result
+from qwen_vla_ros.ros.instruction_server import InstructionServer
 from qwen_vla_ros.ros.lifecycle import ManagedNode
 from qwen_vla_ros.ros.load_policy import PolicyParameters, load_policy
 from qwen_vla_ros.ros.parameters import declare, parameter
@@ -31,11 +31,10 @@ from qwen_vla_ros.ros.qos import COMMAND, LATCHED, SENSOR
 from qwen_vla_ros.ros.sensors import Sensors
 from qwen_vla_ros.types import ActionChunk, rest_chunk
 
-TICK_S = 0.01
+TICK_S = 0.005
+"""How long an answer may wait for the next question; new pictures do not wait for it."""
 FEEDBACK_S = 0.2
 DIAGNOSTICS_S = 1.0
-GOAL_SPACING_S = 0.5
-LONGEST_EPISODE_S = 3600.0
 GOODBYE_S = 0.2
 """How long the node stays for the result of an interrupted goal to leave it."""
 
@@ -57,35 +56,30 @@ class PolicyNode(ManagedNode):
         self._lock = threading.Lock()  # the inference thread publishes too
         self._sequence = itertools.count(1)
         self._latencies = StageLatencies()
-        self._last_goal_s = -GOAL_SPACING_S
+        self._sensing: dict[str, float] = {}
+        self._told = ""
         self._leave_after_s = 0.0
-        self._endings: dict[bytes, ExecuteInstruction.Result] = {}
 
     def on_setup(self) -> None:
         """Load the embodiment and the policy, then listen."""
         self._embodiment = load_embodiment(self._settings.embodiment)
         policy = load_policy(self._settings, self._embodiment)
-        prompting = self._embodiment.file.prompt
-        self._schedule = ReplanSchedule(self._embodiment.dt, prompting.execution_horizon)
+        self._succession = Succession.from_embodiment(self._embodiment)
         self._sensors = Sensors(
-            self, self._embodiment, needs_scene=self._settings.policy == "expert"
+            self,
+            self._embodiment,
+            needs_scene=self._settings.policy == "expert",
+            on_image=self._tick,
         )
         self._chunks = self.create_publisher(ActionChunkMessage, "~/output/action_chunk", COMMAND)
+        self._told = ""
         self._prompt = self.create_publisher(String, "~/output/prompt", LATCHED)
         self._instruction = self.create_publisher(String, "~/output/instruction", LATCHED)
         self._diagnostics = Diagnostics(self, self._embodiment.name)
         self.create_subscription(SafetyState, "~/input/safety_state", self._on_gate, LATCHED)
         self.create_subscription(TaskStatus, "~/input/task_status", self._on_judge, SENSOR)
         self._worker = InferenceWorker(policy, self._on_answer)
-        self._server = ActionServer(
-            self,
-            ExecuteInstruction,
-            "execute_instruction",
-            execute_callback=self._send_result,
-            goal_callback=self._on_goal_request,
-            handle_accepted_callback=self._on_goal,
-            cancel_callback=lambda _: CancelResponse.ACCEPT,
-        )
+        self._server = InstructionServer(self, self._on_goal)
         self.create_steady_timer(TICK_S, self._tick)
         self.create_steady_timer(FEEDBACK_S, self._give_feedback)
         self.create_steady_timer(DIAGNOSTICS_S, self._diagnose)
@@ -113,6 +107,9 @@ class PolicyNode(ManagedNode):
         return time.monotonic() >= self._leave_after_s
 
     def _on_gate(self, message: SafetyState) -> None:
+        is_playing = message.level < SafetyState.HOLD
+        with self._lock:
+            self._succession.on_gate(is_playing=is_playing, rejected=message.chunks_rejected)
         if self._episode is not None:
             self._episode.gate = message
 
@@ -120,33 +117,15 @@ class PolicyNode(ManagedNode):
         if self._episode is not None:
             self._episode.on_judge(message)
 
-    # Goals -----------------------------------------------------------------------------------
-
-    def _on_goal_request(self, request: ExecuteInstruction.Goal) -> GoalResponse:
-        now_s = time.monotonic()
-        try:
-            if not self.is_active:
-                raise InstructionError("the policy is not active")
-            if not 0 < request.time_limit_s <= LONGEST_EPISODE_S:
-                raise InstructionError(
-                    f"time_limit_s must be above 0 and at most {LONGEST_EPISODE_S:g}"
-                )
-            build_prompt(self._embodiment, request.instruction)
-            if now_s - self._last_goal_s < GOAL_SPACING_S:
-                raise InstructionError(f"goals must be {GOAL_SPACING_S} s apart")
-        except InstructionError as error:
-            self.get_logger().warning(f"goal refused: {error}", throttle_duration_sec=1.0)
-            return GoalResponse.REJECT
-        self._last_goal_s = now_s
-        return GoalResponse.ACCEPT
-
     def _on_goal(self, goal: ServerGoalHandle) -> None:
         if self._episode is not None:
             self._finish(self._episode, Ending(Result.ABORTED, "a newer instruction took over"))
-        prompt = build_prompt(self._embodiment, goal.request.instruction)
-        self._prompt.publish(String(data=prompt.text))
+        # A prompt that tells the state is made anew for every observation.
+        nowhere = np.zeros(len(self._embodiment.channels))
+        prompt = build_prompt(self._embodiment, goal.request.instruction, nowhere)
         self._instruction.publish(String(data=prompt.instruction))
-        self._schedule.restart()
+        self._succession.restart()
+        self._sensors.begin_episode()
         self._episode = Episode(
             goal=goal, prompt=prompt, time_limit_s=float(goal.request.time_limit_s)
         )
@@ -163,7 +142,7 @@ class PolicyNode(ManagedNode):
             self._ask(episode)
 
     def _ask(self, episode: Episode) -> None:
-        if not self._schedule.is_due(self.now_ns()):
+        if not self._succession.is_due(self.now_ns()):
             return
         sample = self._sensors.sample()
         if isinstance(sample, Gap):
@@ -172,8 +151,18 @@ class PolicyNode(ManagedNode):
         if sample.stamp_ns <= episode.asked_ns:
             return  # the same pictures would only give the same answer
         episode.asked_ns = sample.stamp_ns
-        is_first = episode.chunks == 0
-        self._worker.submit(sample, episode.prompt, episode.id, is_first=is_first)
+        self._sensing = self._sensors.timings()
+        prompt = with_state(self._embodiment, episode.prompt, sample.state)
+        if prompt.text != self._told:
+            self._told = prompt.text
+            self._prompt.publish(String(data=prompt.text))
+        self._worker.submit(
+            sample,
+            prompt,
+            episode.id,
+            is_first=episode.chunks == 0,
+            committed=self._succession.committed(sample.stamp_ns),
+        )
 
     def _on_answer(self, answer: Answer) -> None:
         """Publish a chunk as soon as it is there; called in the inference thread."""
@@ -185,13 +174,14 @@ class PolicyNode(ManagedNode):
                 if answer.error is not None:
                     episode.on_error(answer.error)
                 return
-            now_ns = self.now_ns()
+            now_ns, begin_s = self.now_ns(), time.monotonic()
             total = {"infer": answer.seconds, "age": (now_ns - answer.chunk.stamp_ns) / 1e9}
-            chunk = replace(answer.chunk, timings={**answer.chunk.timings, **total})
-            self._publish(chunk, episode.id)
-            self._schedule.on_chunk(chunk.stamp_ns, now_ns)
-            self._latencies.add(chunk.timings)
-            episode.on_chunk(chunk)
+            timings = {**self._sensing, **answer.chunk.timings, **total}
+            self._publish(replace(answer.chunk, timings=timings), episode.id)
+            timings["publish"] = time.monotonic() - begin_s
+            self._succession.on_chunk(answer.chunk, now_ns, answer.seconds)
+            self._latencies.add(timings)
+            episode.on_chunk(answer.chunk, timings)
 
     def _publish(self, chunk: ActionChunk, episode_id: str) -> None:
         chunk = replace(
@@ -209,26 +199,21 @@ class PolicyNode(ManagedNode):
             rest = rest_chunk(self.now_ns(), self._embodiment.dt, self._embodiment.channels)
             self._publish(rest, episode.id)
         self.get_logger().info(f"episode {episode.id} ended: {ending.why}")
-        self._endings[bytes(episode.goal.goal_id.uuid)] = episode.result(ending)
-        episode.goal.execute()
-
-    def _send_result(self, goal: ServerGoalHandle) -> ExecuteInstruction.Result:
-        result = self._endings.pop(bytes(goal.goal_id.uuid))
-        if result.outcome == Result.CANCELED:
-            goal.canceled()
-        elif result.outcome == Result.ABORTED:
-            goal.abort()
-        else:
-            goal.succeed()
-        return result
+        self._server.finish(episode.goal, episode.result(ending))
 
     def _give_feedback(self) -> None:
         if self._episode is not None:
             self._episode.goal.publish_feedback(self._episode.feedback())
 
     def _diagnose(self) -> None:
-        message = "idle" if self._episode is None else self._episode.prompt.instruction
-        self._diagnostics.publish(message, self._latencies, self._sensors.dropped())
+        episode = self._episode
+        with self._lock:
+            self._diagnostics.publish(
+                "idle" if episode is None else episode.prompt.instruction,
+                self._latencies,
+                self._sensors.dropped(),
+                warning="" if episode is None else self._succession.shortage(),
+            )
 
 
 def main() -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Mapping
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
+
+from qwen_vla_ros.execution.recent import Recent
 
 WINDOW = 200
 
@@ -16,21 +17,18 @@ class StageLatencies:
     """The last durations of every stage, in seconds."""
 
     def __init__(self) -> None:
-        self._seconds: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=WINDOW))
+        self._seconds: dict[str, Recent] = defaultdict(lambda: Recent(WINDOW))
 
     def add(self, timings: Mapping[str, float]) -> None:
         """Add one duration (s) per stage."""
         for stage, seconds in timings.items():
-            self._seconds[stage].append(seconds)
+            self._seconds[stage].add(seconds)
 
     def summary(self) -> dict[str, tuple[float, float]]:
         """Return (p50, p95) in milliseconds by stage."""
         return {
-            stage: (
-                float(np.percentile(values, 50)) * 1e3,
-                float(np.percentile(values, 95)) * 1e3,
-            )
-            for stage, values in self._seconds.items()
+            stage: (recent.quantile(0.5) * 1e3, recent.quantile(0.95) * 1e3)
+            for stage, recent in list(self._seconds.items())
         }
 
 
@@ -48,9 +46,9 @@ class Diagnostics:
         latencies: StageLatencies,
         extra: Mapping[str, object],
         *,
-        level: bytes = DiagnosticStatus.OK,
+        warning: str = "",
     ) -> None:
-        """Publish a sentence, the stage latencies and further values."""
+        """Publish a sentence or the warning in its place, stage latencies, further values."""
         values = [
             KeyValue(key=f"{stage} p50/p95 [ms]", value=f"{p50:.1f} / {p95:.1f}")
             for stage, (p50, p95) in latencies.summary().items()
@@ -60,9 +58,9 @@ class Diagnostics:
         array.header.stamp = self._node.get_clock().now().to_msg()
         array.status = [
             DiagnosticStatus(
-                level=level,
+                level=DiagnosticStatus.WARN if warning else DiagnosticStatus.OK,
                 name=self._node.get_fully_qualified_name(),
-                message=message,
+                message=warning or message,
                 hardware_id=self._hardware_id,
                 values=values,
             )

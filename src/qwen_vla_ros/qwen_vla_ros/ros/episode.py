@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from qwen_vla_msgs.action import ExecuteInstruction
 from qwen_vla_msgs.msg import SafetyState, TaskStatus
 from rclpy.action.server import ServerGoalHandle
 
-from qwen_vla_ros.errors import QwenVlaError
+from qwen_vla_ros.errors import NotReadyError, QwenVlaError
 from qwen_vla_ros.types import ActionChunk, Prompt
 
 Result = ExecuteInstruction.Result
@@ -54,17 +55,24 @@ class Episode:
         """Seconds since the goal was accepted."""
         return time.monotonic() - self.begun_s
 
-    def on_chunk(self, chunk: ActionChunk) -> None:
-        """Note a chunk that was published."""
+    def on_chunk(self, chunk: ActionChunk, timings: Mapping[str, float]) -> None:
+        """Note a chunk that was published, and the seconds that each stage of it took."""
         self.chunks += 1
         self.errors_in_a_row = 0
         self.gap = ""
-        self.timings = dict(chunk.timings)
+        self.timings = dict(timings)
         if chunk.rest and self.rested_s is None:
             self.rested_s = time.monotonic()
 
     def on_error(self, error: Exception) -> None:
-        """Note an inference that failed."""
+        """Note an inference that failed.
+
+        A policy that is only away, such as one on another computer, is waited for: the robot
+        holds meanwhile, and no failure is counted.
+        """
+        if isinstance(error, NotReadyError):
+            self.gap = str(error)
+            return
         self.errors_in_a_row += 1
         is_sentence = isinstance(error, QwenVlaError)
         self.last_error = str(error) if is_sentence else f"{type(error).__name__}: {error}"

@@ -149,6 +149,8 @@ class GateNode(ManagedNode):
             self._say_reject("unplayable" if unplayable else "", unplayable)
             return
         self._say_reject(verdict.cause, verdict.detail)
+        if self._limb.interlock.latch.is_armed:
+            self._tell()  # the policy must not build on what is not played
         if self._admission.is_exhausted(steady_ns):
             detail = f"too many chunks were rejected; the last one: {verdict.detail}"
             self._limb.interlock.latch.trip(Cause("chunks_rejected", detail))

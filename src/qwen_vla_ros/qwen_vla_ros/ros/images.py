@@ -89,7 +89,8 @@ def _from_unusual(message: Image) -> ImageArray:
         return np.asarray(_BRIDGE.imgmsg_to_cv2(message, desired_encoding="rgb8"), np.uint8)
     except Exception as error:
         raise ImageError(
-            f"encoding '{message.encoding}' cannot be shown as rgb8 ({error})."
+            f"encoding '{message.encoding}' cannot be shown as rgb8. "
+            f"Allowed: {', '.join(_CHANNELS)}, or what cv_bridge makes rgb8 of."
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 
 from nav_msgs.msg import Odometry
@@ -12,7 +13,7 @@ from visualization_msgs.msg import MarkerArray
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.observation.buffer import Gap, ObservationBuffer
-from qwen_vla_ros.ros.conversions import ns_from_stamp, planar_pose, scene_from_markers
+from qwen_vla_ros.ros.conversions import NS_PER_S, ns_from_stamp, planar_pose, scene_from_markers
 from qwen_vla_ros.ros.graph import require_publisher
 from qwen_vla_ros.ros.images import ImageError, image_from_message
 from qwen_vla_ros.ros.qos import SENSOR
@@ -29,8 +30,20 @@ MESSAGES = {
 class Sensors:
     """Subscribes to every camera and state source of a robot."""
 
-    def __init__(self, node: Node, embodiment: Embodiment, *, needs_scene: bool) -> None:
-        """Subscribe; `needs_scene` listens to a simulator's `~/input/scene` too."""
+    def __init__(
+        self,
+        node: Node,
+        embodiment: Embodiment,
+        *,
+        needs_scene: bool,
+        on_image: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Subscribe; `needs_scene` listens to a simulator's `~/input/scene` too.
+
+        `on_image` is called after every picture that was taken in.
+        """
+        self._on_new_image = on_image
+        self._arrivals: dict[str, tuple[float, float]] = {}
         self._node = node
         self._embodiment = embodiment
         self._buffer = ObservationBuffer(embodiment, needs_scene=needs_scene)
@@ -60,6 +73,22 @@ class Sensors:
         """Return what all sensors saw at one moment, or why that cannot be said."""
         return self._buffer.sample(**self._clocks())
 
+    def begin_episode(self) -> None:
+        """Let the histories of the cameras begin now."""
+        self._buffer.begin_episode()
+
+    def timings(self) -> dict[str, float]:
+        """Return what the newest pictures cost, in seconds.
+
+        Returns:
+            `capture`, the longest time from the stamp of a picture until it was here, and
+            `convert`, the time it took to make arrays of all of them; empty before the first.
+        """
+        if not self._arrivals:
+            return {}
+        captures, conversions = zip(*self._arrivals.values(), strict=True)
+        return {"capture": max(captures), "convert": sum(conversions)}
+
     def dropped(self) -> dict[str, int]:
         """Return how many samples were refused, by stream and reason."""
         return self._buffer.dropped()
@@ -72,12 +101,16 @@ class Sensors:
 
     def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
         stamp_ns = ns_from_stamp(message.header.stamp)
+        clocks, begin = self._clocks(), time.perf_counter()
         try:
             image = image_from_message(message)
         except ImageError as error:
             self._buffer.drop(camera, str(error))
             return
-        self._buffer.put_image(camera, image, stamp_ns, **self._clocks())
+        capture = max(0.0, (clocks["now_ns"] - stamp_ns) / NS_PER_S)
+        self._arrivals[camera] = (capture, time.perf_counter() - begin)
+        self._buffer.put_image(camera, image, stamp_ns, **clocks)
+        self._on_new_image()
 
     def _on_joints(self, topic: str, message: JointState) -> None:
         stamp_ns = ns_from_stamp(message.header.stamp)

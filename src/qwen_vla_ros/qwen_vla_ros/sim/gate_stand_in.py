@@ -6,6 +6,7 @@ are left out.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -13,8 +14,10 @@ import numpy as np
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.execution.chunk_player import ChunkPlayer
 from qwen_vla_ros.execution.pose_history import PoseHistory
+from qwen_vla_ros.execution.seam import SeamLimits
 from qwen_vla_ros.execution.waypoint_follower import WaypointFollower
 from qwen_vla_ros.safety.brake_filter import BrakeFilter, stopping_points
+from qwen_vla_ros.safety.conduct import OUT_OF_REACH
 from qwen_vla_ros.safety.envelope import BaseEnvelope, JointEnvelope
 from qwen_vla_ros.safety.twist_filter import TwistFilter
 from qwen_vla_ros.sim.forward_command_controller import ForwardCommandController
@@ -53,7 +56,14 @@ class ArmGateStandIn:
         self._robot = robot
         self._envelope = JointEnvelope.from_embodiment(embodiment)
         self._filter = BrakeFilter(self._envelope)
-        self._player = ChunkPlayer(embodiment.file.safety.max_observation_age_s)
+        limits = SeamLimits(
+            lower=self._envelope.lower,
+            upper=self._envelope.upper,
+            velocity=self._envelope.velocity,
+            acceleration=self._envelope.acceleration,
+            reach=OUT_OF_REACH * self._envelope.start_jump,
+        )
+        self._player = ChunkPlayer(embodiment.file.safety.max_observation_age_s, limits)
         self._period_s = 1.0 / embodiment.file.command.rate_hz
         self._position = robot.measured(embodiment.joints)
         self._velocity: FloatArray = np.zeros_like(self._position)
@@ -68,16 +78,18 @@ class ArmGateStandIn:
 
     def accept(self, chunk: ActionChunk) -> None:
         """Play this chunk from now on."""
-        self._player.accept(chunk)
+        joints = self._embodiment.joints_from_channels(chunk.actions)
+        self._player.accept(replace(chunk, actions=joints))
 
     def tick(self, now_ns: int, *, is_held: bool) -> None:
         """Send the next command; brake while held."""
-        values = self._player.at(now_ns + round(self._period_s * NS_PER_S))
-        before, self._wanted = self._wanted, None
-        if values is None or is_held:
+        wanted = self._player.at(now_ns + round(self._period_s * NS_PER_S))
+        before, self._wanted = self._wanted, None if is_held else wanted
+        if is_held:
+            self._player.interrupt()
+        if self._wanted is None:
             step = self._filter.brake(self._position, self._velocity, self._period_s)
         else:
-            self._wanted = self._embodiment.joints_from_channels(values)
             moving = self._wanted - (self._wanted if before is None else before)
             step = self._filter.step(
                 self._position,

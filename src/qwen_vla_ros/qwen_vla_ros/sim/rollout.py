@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
-from qwen_vla_ros.execution.replan import ReplanSchedule
+from qwen_vla_ros.execution.succession import Succession
 from qwen_vla_ros.prompt.build import build_prompt
 from qwen_vla_ros.sim.gate_stand_in import ArmGateStandIn, BaseGateStandIn, GateStandIn
 from qwen_vla_ros.sim.robot import SimulatedArms, SimulatedRobot
@@ -101,9 +101,10 @@ class _Episode:
         self._period_ns = round(robot.world.period_s * NS_PER_S)
         self._camera_ns = round(NS_PER_S / embodiment.file.cameras[0].rate_hz)
         self._command_ns = round(NS_PER_S / embodiment.file.command.rate_hz)
-        self._schedule = ReplanSchedule(embodiment.dt, embodiment.file.prompt.execution_horizon)
-        self._pending: deque[tuple[int, ActionChunk]] = deque()
+        self._succession = Succession.from_embodiment(embodiment)
+        self._pending: deque[tuple[int, ActionChunk, float]] = deque()
         self._rested_ns: int | None = None
+        self._asked_ns = 0
         self.prompt = build_prompt(embodiment, robot.world.suggest_instruction())
         self.gate: GateStandIn = (
             ArmGateStandIn(embodiment, robot)
@@ -126,25 +127,31 @@ class _Episode:
         if now_ns >= self._next_image_ns:
             self._next_image_ns += self._camera_ns
             self._observation = self._observe()
-        if not self._pending and self._rested_ns is None and self._schedule.is_due(now_ns):
-            self._ask()
+        if not self._pending and self._rested_ns is None and self._succession.is_due(now_ns):
+            self._ask(self._observation)
         if self._pending and self._pending[0][0] <= now_ns:
-            self._take(self._pending.popleft()[1])
+            _, chunk, latency_s = self._pending.popleft()
+            self._take(chunk, latency_s)
         if now_ns >= self._next_command_ns:
             self._next_command_ns += self._command_ns
             held = is_held((now_ns - BEGIN_NS) / NS_PER_S)
+            self._succession.on_gate(is_playing=not held, rejected=0)
             self.gate.tick(now_ns, is_held=held)
         self._robot.step(now_ns)
         self.now_ns += self._period_ns
 
-    def _ask(self) -> None:
-        chunk = self._policy.infer(self._observation, self.prompt)
+    def _ask(self, observation: Observation) -> None:
+        if observation.stamp_ns <= self._asked_ns:
+            return  # the same pictures would only give the same answer
+        self._asked_ns = observation.stamp_ns
+        committed = self._succession.committed(observation.stamp_ns)
+        chunk = self._policy.infer(observation, self.prompt, committed)
         self.chunks += 1
-        latency_ns = round(self._rng.uniform(*LATENCY_S) * NS_PER_S)
-        self._pending.append((self.now_ns + latency_ns, chunk))
+        latency_s = self._rng.uniform(*LATENCY_S)
+        self._pending.append((self.now_ns + round(latency_s * NS_PER_S), chunk, latency_s))
 
-    def _take(self, chunk: ActionChunk) -> None:
-        self._schedule.on_chunk(chunk.stamp_ns, self.now_ns)
+    def _take(self, chunk: ActionChunk, latency_s: float) -> None:
+        self._succession.on_chunk(chunk, self.now_ns, latency_s)
         self.gate.accept(chunk)
         if self.gate.is_resting:
             self._rested_ns = self.now_ns

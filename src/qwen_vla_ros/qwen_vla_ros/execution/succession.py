@@ -1,0 +1,83 @@
+"""How one chunk follows another: when the next one is asked for, and what it has to continue."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.execution.commitment import Commitment
+from qwen_vla_ros.execution.planar import WAYPOINT_KINDS
+from qwen_vla_ros.execution.recent import Recent
+from qwen_vla_ros.execution.replan import MOSTLY, ReplanSchedule
+from qwen_vla_ros.execution.timeline import NS_PER_S
+from qwen_vla_ros.types import ActionChunk, FloatArray
+
+DEPTH = 64
+
+
+class Succession:
+    """Follows the chunks of one robot, from the policy's side."""
+
+    def __init__(
+        self, schedule: ReplanSchedule, commitment: Commitment, playable_s: float
+    ) -> None:
+        """Compose the two; a chunk is played for `playable_s` (s) after its observation."""
+        self._schedule = schedule
+        self._commitment = commitment
+        self._playable_s = playable_s
+        self._spans = Recent(DEPTH)
+        self._stamp_ns: int | None = None
+
+    @classmethod
+    def from_embodiment(cls, embodiment: Embodiment) -> Self:
+        """Follow the chunks of this robot."""
+        file = embodiment.file
+        max_age_s = file.safety.max_observation_age_s
+        playable_s = min(file.prompt.action_horizon * embodiment.dt, max_age_s)
+        kinds: list[str] = [channel.kind for channel in file.action]
+        columns = [kinds.index(kind) for kind in WAYPOINT_KINDS] if embodiment.has_base else ()
+        return cls(
+            ReplanSchedule(embodiment.dt, file.prompt.execution_horizon, playable_s),
+            Commitment(max_age_s, columns),
+            playable_s,
+        )
+
+    def restart(self) -> None:
+        """Begin an episode: nothing is in play, and the first question is due."""
+        self._schedule.restart()
+        self._commitment.drop()
+        self._stamp_ns = None
+
+    def is_due(self, now_ns: int) -> bool:
+        """Say whether the next inference should begin now."""
+        return self._schedule.is_due(now_ns)
+
+    def committed(self, stamp_ns: int) -> FloatArray | None:
+        """Return the rows (d, c) that are played from an observation on until its answer is there.
+
+        They are those of the chunk in play, at the rows of the next one. None where nothing is.
+        """
+        return self._commitment.rows(stamp_ns, self._schedule.latency_s)
+
+    def on_chunk(self, chunk: ActionChunk, now_ns: int, thought_s: float) -> None:
+        """Note a chunk that was sent to be played; the policy thought for `thought_s` (s)."""
+        self._schedule.on_chunk(chunk.stamp_ns, now_ns, thought_s)
+        self._commitment.on_chunk(chunk)
+        if self._stamp_ns is not None:
+            self._spans.add((now_ns - self._stamp_ns) / NS_PER_S)
+        self._stamp_ns = None if chunk.rest else chunk.stamp_ns
+
+    def on_gate(self, *, is_playing: bool, rejected: int) -> None:
+        """Note what the gate says: whether it lets chunks pass, and how many it has rejected."""
+        self._commitment.on_gate(is_playing=is_playing, rejected=rejected)
+
+    def shortage(self) -> str:
+        """Say that chunks mostly end before the next one is there; empty while they do not."""
+        span_s = self._spans.quantile(MOSTLY)
+        if span_s < self._playable_s:
+            return ""
+        return (
+            f"chunks run dry: one plays until {self._playable_s * 1e3:.0f} ms after its "
+            f"observation, the next one is there after {span_s * 1e3:.0f} ms "
+            f"({self._schedule.latency_s * 1e3:.0f} ms of these after its own observation; p95)"
+        )

@@ -1,0 +1,107 @@
+"""One chunk after another, as the policy's side sees it."""
+
+import numpy as np
+import pytest
+
+from qwen_vla_ros.embodiment.load import load_embodiment
+from qwen_vla_ros.execution.succession import Succession
+from qwen_vla_ros.types import ActionChunk, rest_chunk
+
+MS = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def aloha():
+    return load_embodiment("aloha_sim")
+
+
+@pytest.fixture(scope="module")
+def diffbot():
+    return load_embodiment("diffbot_sim")
+
+
+@pytest.fixture
+def succession(aloha):
+    """16 rows of 20 ms, 8 of them to be executed, behind a gate that plays."""
+    succession = Succession.from_embodiment(aloha)
+    succession.on_gate(is_playing=True, rejected=0)
+    return succession
+
+
+def chunk_at(robot, stamp_ms):
+    rows = robot.file.prompt.action_horizon
+    return ActionChunk(
+        stamp_ns=stamp_ms * MS,
+        dt=robot.dt,
+        channels=robot.channels,
+        actions=np.full((rows, len(robot.channels)), 0.1),
+    )
+
+
+def answer(succession, robot, *, stamp_ms, age_ms=100, thought_ms=40):
+    """Let a chunk come `age_ms` after its observation, of which `thought_ms` were thought."""
+    chunk = chunk_at(robot, stamp_ms)
+    succession.on_chunk(chunk, (stamp_ms + age_ms) * MS, thought_ms * 1e-3)
+
+
+def test_an_episode_begins_with_a_question_and_commits_nothing(succession):
+    assert succession.is_due(5 * MS)
+    assert succession.committed(5 * MS) is None
+
+
+def test_the_next_chunk_continues_what_is_played_until_it_is_there(succession, aloha):
+    answer(succession, aloha, stamp_ms=1000)
+    assert not succession.is_due(1119 * MS)
+    assert succession.is_due(1120 * MS)
+    committed = succession.committed(1120 * MS)
+    assert committed.shape == (6, 14)  # 100 ms of rows, and one more
+    np.testing.assert_array_equal(committed, 0.1)
+
+
+def test_a_base_commits_whole_motions_in_the_order_of_its_channels(diffbot):
+    succession = Succession.from_embodiment(diffbot)
+    succession.on_gate(is_playing=True, rejected=0)
+    answer(succession, diffbot, stamp_ms=1000, age_ms=150)
+    committed = succession.committed(1400 * MS)
+    np.testing.assert_allclose(committed, [[0.1, 0.1, 0.1]])
+
+
+def test_a_new_episode_begins_anew(succession, aloha):
+    answer(succession, aloha, stamp_ms=1000)
+    succession.restart()
+    assert succession.is_due(1001 * MS)
+    assert succession.committed(1050 * MS) is None
+
+
+@pytest.mark.parametrize(
+    "gate", [{"is_playing": False, "rejected": 0}, {"is_playing": True, "rejected": 1}]
+)
+def test_nothing_is_committed_that_the_gate_does_not_play(succession, aloha, gate):
+    answer(succession, aloha, stamp_ms=1000)
+    succession.on_gate(**gate)
+    assert succession.committed(1050 * MS) is None
+
+
+def test_chunks_that_overlap_are_no_shortage(succession, aloha):
+    for k in range(20):
+        answer(succession, aloha, stamp_ms=1000 + 133 * k, age_ms=180)
+    assert succession.shortage() == ""
+
+
+def test_chunks_that_end_before_the_next_one_are_told_with_their_times(succession, aloha):
+    assert succession.shortage() == ""
+    for k in range(20):
+        answer(succession, aloha, stamp_ms=1000 + 133 * k, age_ms=190)
+    assert succession.shortage() == (
+        "chunks run dry: one plays until 320 ms after its observation, the next one is there "
+        "after 323 ms (190 ms of these after its own observation; p95)"
+    )
+
+
+def test_a_pause_between_two_episodes_is_no_shortage(succession, aloha):
+    answer(succession, aloha, stamp_ms=1000)
+    succession.on_chunk(rest_chunk(1200 * MS, aloha.dt, aloha.channels), 1200 * MS, 0.0)
+    answer(succession, aloha, stamp_ms=9000)
+    succession.restart()
+    answer(succession, aloha, stamp_ms=20000)
+    assert succession.shortage() == ""

@@ -1,0 +1,78 @@
+"""A policy and a robot in one loop: played as ROS plays them."""
+
+import numpy as np
+import pytest
+
+from qwen_vla_ros.sim.experts import load_expert
+from qwen_vla_ros.sim.rollout import run_episode
+
+
+class Witness:
+    """Notes what an expert is asked."""
+
+    def __init__(self, expert):
+        self.expert = expert
+        self.asked = []
+        self.answers = []
+
+    def reset(self):
+        self.expert.reset()
+
+    def infer(self, observation, prompt, committed=None):
+        chunk = self.expert.infer(observation, prompt, committed)
+        self.asked.append((observation.stamp_ns, committed))
+        self.answers.append(chunk)
+        return chunk
+
+
+@pytest.fixture(scope="module")
+def asked(aloha, arms):
+    """What a policy is asked in four seconds, of which the gate holds the robot in one."""
+    witness = Witness(load_expert(aloha))
+    run_episode(aloha, arms, witness, 3, 4.0, is_held=lambda t: 2.0 < t < 3.0)
+    return witness.asked
+
+
+def seconds(stamp_ns):
+    return stamp_ns * 1e-9 - 1.0
+
+
+def test_the_first_question_commits_nothing_and_the_next_ones_do(asked):
+    assert asked[0][1] is None
+    moving = [committed for stamp_ns, committed in asked[1:] if seconds(stamp_ns) < 1.9]
+    assert len(moving) > 10
+    # An answer takes 60 to 100 ms, and its pictures were up to 67 ms old; and one row more.
+    assert all(4 <= len(committed) <= 10 for committed in moving)
+
+
+def test_nothing_is_committed_while_the_gate_holds(asked):
+    held = [committed for stamp_ns, committed in asked if 2.05 < seconds(stamp_ns) < 2.95]
+    assert len(held) > 5
+    assert all(committed is None for committed in held)
+    assert asked[-1][1] is not None
+
+
+def test_the_same_pictures_are_never_asked_about_twice(asked):
+    stamps = [stamp_ns for stamp_ns, _ in asked]
+    assert len(set(stamps)) == len(stamps)
+
+
+def test_what_is_committed_is_what_the_last_chunk_says(aloha, arms):
+    witness = Witness(load_expert(aloha))
+    run_episode(aloha, arms, witness, 4, 2.0)
+    checked = 0
+    for (stamp_ns, committed), old in zip(witness.asked[1:], witness.answers, strict=False):
+        row = (stamp_ns - old.stamp_ns) / (old.dt * 1e9)
+        if row == int(row):
+            played = old.actions[int(row) :][: len(committed)]
+            np.testing.assert_array_equal(committed[: len(played)], played)
+            checked += 1
+    assert checked > 3
+
+
+def test_a_base_is_played_with_committed_motions(diffbot, base):
+    witness = Witness(load_expert(diffbot))
+    run_episode(diffbot, base, witness, 3, 4.0)
+    motions = [committed for _, committed in witness.asked[1:]]
+    assert len(motions) > 3
+    assert all(committed.shape == (1, 3) for committed in motions)
