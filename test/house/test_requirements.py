@@ -18,8 +18,8 @@ MODELS_ONLY = {"gym-aloha"}
 """Installed for the files inside; what their own code imports is not needed."""
 
 OVERRULED = {("cmeel-boost", "numpy"), ("openpi-client", "numpy")}
-"""One asks for NumPy 2 and, like everything that was compiled with it, also runs on 1.26; the other
-asks for NumPy 1 and, being Python of a few lines, also runs on 2."""
+"""One asks for NumPy 2 and, like everything that was compiled with it, also runs on 1.26; the
+other asks for NumPy 1 and, being Python of a few lines, also runs on 2."""
 
 FOR_A_GPU = ("cuda-", "nvidia-", "triton")
 """What a torch that was built for a GPU brings; pip resolves that one file of pins."""

@@ -6,6 +6,8 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from qwen_vla_msgs.msg import SafetyState
+
 from qwen_vla_ros.errors import CheckpointError, NotReadyError
 from qwen_vla_ros.ros.episode import Episode, Result
 from qwen_vla_ros.types import Prompt, rest_chunk
@@ -38,6 +40,15 @@ def test_a_policy_that_is_away_is_waited_for_however_often_it_is_asked(episode):
     assert episode.hold_reason() == "no server answers at ws://127.0.0.1:8000."
     episode.on_chunk(rest_chunk(1, 0.02, ("a",)), {"infer": 0.1})
     assert episode.hold_reason() == ""
+
+
+def test_a_silence_is_explained_by_what_caused_it(episode):
+    episode.gate = SafetyState(level=SafetyState.HOLD, cause="policy_silent", detail="no other")
+    assert episode.hold_reason() == "gate: policy_silent: no other"
+    episode.on_error(NotReadyError("no server answers."))
+    assert episode.hold_reason() == "no server answers."
+    episode.gate.cause = "tracking"
+    assert episode.hold_reason().startswith("gate: tracking")
 
 
 def test_the_feedback_tells_the_stages_of_the_last_chunk(episode):

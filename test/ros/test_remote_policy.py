@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -196,6 +197,20 @@ def test_a_server_that_is_back_arms_nothing(ros_graph, swinging):
     assert ros_graph.wait_for(lambda: ros_graph.call("arm_gate/arm").success, 20)
     witness.send_goal(20.0)
     assert ros_graph.wait_for(witness.is_moving, BUSY_S)
+
+
+def test_a_policy_that_is_there_before_its_server_waits_for_it(ros_graph):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    robot = load_embodiment("aloha_sim")
+    bringup = Bringup(robot=robot, policy="remote", server=f"ws://127.0.0.1:{port}")
+    policy = ros_graph.bring_up(bringup)["policy"]
+    assert policy.wait_for_line("it cannot be reached", 30)
+    server = Server(port=port)
+    try:
+        assert policy.wait_for_line("[policy]: active", 30)
+    finally:
+        server.close()
 
 
 def test_a_server_for_another_robot_keeps_the_policy_from_being_configured(ros_graph):

@@ -85,7 +85,7 @@ BROKEN_ALOHA = {
     "nearly a fit": (
         SEEN,
         f"{SEEN}\n    fit: stretchd",
-        "cameras[0].fit: 'stretchd' is not allowed. Did you mean 'stretch'? Known: crop, pad, stret",
+        "cameras[0].fit: 'stretchd' is not allowed. Did you mean 'stretch'? Known: crop, pad",
     ),
     "misspelt history key": (
         SEEN,

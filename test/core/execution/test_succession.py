@@ -105,3 +105,16 @@ def test_a_pause_between_two_episodes_is_no_shortage(succession, aloha):
     succession.restart()
     answer(succession, aloha, stamp_ms=20000)
     assert succession.shortage() == ""
+
+
+def test_an_answer_of_which_nothing_would_be_played_says_so(succession, aloha):
+    chunk = chunk_at(aloha, 1000)
+    assert succession.lateness(chunk, 1319 * MS) == ""
+    assert succession.lateness(chunk, 1600 * MS) == (
+        "the answer came 0.60 s after its observation; a chunk is played for 0.32 s"
+    )
+
+
+def test_it_is_never_too_late_to_rest(succession, aloha):
+    rest = rest_chunk(1000 * MS, aloha.dt, aloha.channels)
+    assert succession.lateness(rest, 9000 * MS) == ""

@@ -45,7 +45,6 @@ def test_dimensions_that_contradict_each_other_are_refused(part, change, sentenc
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ('"schema_version": 1', '"schema_version": 2', "schema_version 2: made by a newer"),
         ('"num_blocks": 4', '"num_blocks": "4"', "num_blocks: Input should be a valid integer"),
         ('"num_blocks": 4', '"num_blocks": 100000', "less than or equal to 256"),
         ('"num_blocks": 4', '"num_block": 4', "decoder.num_block: unknown key"),

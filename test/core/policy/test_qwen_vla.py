@@ -256,6 +256,13 @@ def test_a_checkpoint_with_other_channels_is_refused(tiny_folder, aloha):
         QwenVlaPolicy(load_checkpoint(tiny_folder), aloha)
 
 
+def test_a_robot_that_asks_for_chunks_of_another_length_is_refused(tiny, aloha):
+    trained = replace(tiny.normalization["aloha_sim"], action_horizon=8)
+    other = replace(tiny, normalization={"aloha_sim": trained})
+    with pytest.raises(CheckpointError, match="chunks of 8 actions; aloha_sim asks for 16"):
+        QwenVlaPolicy(other, aloha)
+
+
 def test_a_camera_that_is_not_whole_tokens_is_refused(tiny, aloha):
     camera = aloha.file.cameras[0].model_copy(update={"input_width_px": 230})
     file = aloha.file.model_copy(update={"cameras": (camera,)})

@@ -6,6 +6,7 @@ import threading
 import pytest
 import websockets.sync.server
 
+from qwen_vla_ros.errors import NotReadyError
 from qwen_vla_ros.serving.address import ServerAddress
 from qwen_vla_ros.serving.call import call
 from qwen_vla_ros.serving.deadline import Deadline
@@ -70,7 +71,7 @@ def test_a_server_that_speaks_only_openpi_is_told_from_ours():
 def test_nobody_there_is_a_sentence():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(HandshakeError, match="cannot be reached"):
+    with pytest.raises(NotReadyError, match="cannot be reached"):
         connect(port)
 
 

@@ -8,16 +8,20 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import websockets.asyncio.server
+import websockets.sync.server
 from openpi_client import msgpack_numpy
 
 from qwen_vla_ros.errors import NotReadyError, QwenVlaError
 from qwen_vla_ros.serving.address import ServerAddress
+from qwen_vla_ros.serving.card import Card
 from qwen_vla_ros.serving.mock import MockPolicy
 from qwen_vla_ros.serving.remote_policy import RemoteError, RemotePolicy
+from qwen_vla_ros.serving.wire import pack
 from qwen_vla_ros.types import ActionChunk, rest_chunk
 
 SOON = 20.0
@@ -156,8 +160,53 @@ def test_a_refusal_is_a_sentence_and_no_reason_to_part(serve, observation, promp
     ],
 )
 def test_a_server_for_another_robot_is_refused_at_load(serve, aloha, change, sentence):
-    with pytest.raises(NotReadyError, match=sentence):
+    with pytest.raises(QwenVlaError, match=sentence):
         serve().connect(robot=change(aloha))
+
+
+@pytest.fixture
+def saying(keep):
+    """A server that says what it is told to, whatever it hears."""
+
+    def start(*messages: bytes | str) -> ServerAddress:
+        def converse(connection):
+            for message in messages:
+                connection.send(message)
+            for _ in connection:
+                pass
+
+        server = websockets.sync.server.serve(
+            converse, "127.0.0.1", 0, subprotocols=["qwen-vla.1"]
+        )
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        keep(SimpleNamespace(close=server.shutdown))
+        return ServerAddress(uri=f"ws://127.0.0.1:{server.socket.getsockname()[1]}")
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("welcome", "sentence"),
+    [
+        (pack({"error": "no"}), "the server refuses: no"),
+        (pack({"welcome": "f" * 16, "nonce": None}), "greets somebody else"),
+        (pack({"nonce": None}), "'welcome' is missing"),
+        (pack([1]), "a map is needed"),
+        ("hello", "a text, where a binary message belongs"),
+        (bytes(70_000), "65536 are allowed"),
+        (b"", "no msgpack"),
+    ],
+)
+def test_a_strange_welcome_is_a_sentence(saying, aloha, welcome, sentence):
+    address = saying(pack(Card.of(aloha, "x").to_wire()), welcome)
+    with pytest.raises(QwenVlaError, match=sentence):
+        RemotePolicy.load(address, aloha)
+
+
+@pytest.mark.parametrize("card", ["hello", b"\xc1", pack({}), pack({"protocol": "1"})])
+def test_a_strange_card_is_a_sentence(saying, aloha, card):
+    with pytest.raises(QwenVlaError, match=r"text|msgpack|is missing|does not fit"):
+        RemotePolicy.load(saying(card), aloha)
 
 
 def test_a_deadline_out_of_bounds_is_refused(aloha):
@@ -238,7 +287,7 @@ def test_a_server_that_comes_back_as_another_robot_is_not_taken(
     deadline = time.monotonic() + SOON
     while "another version" not in policy._why and time.monotonic() < deadline:
         time.sleep(0.01)
-    with pytest.raises(NotReadyError, match="another version of 'aloha_sim'"):
+    with pytest.raises(QwenVlaError, match="another version of 'aloha_sim'"):
         policy.infer(observation, prompt)
     again.end()
     serve(port=port)
@@ -393,7 +442,7 @@ def test_one_of_openpis_servers_is_asked_in_its_own_words(aloha, observation, pr
 )
 def test_a_strange_answer_of_openpis_server_is_refused_at_load(aloha, keep, answer, sentence):
     server = keep(TheirServer(lambda _: answer))
-    with pytest.raises(NotReadyError, match=sentence):
+    with pytest.raises(QwenVlaError, match=sentence):
         RemotePolicy.load(server.address, aloha, protocol="openpi")
 
 
@@ -421,5 +470,5 @@ def test_our_own_server_is_understood_in_openpis_words_and_still_checked(
     policy = keep(serving.connect(protocol="openpi", deadline_s=2.0))
     np.testing.assert_allclose(policy.infer(observation, prompt).actions[0], observation.state)
     changed = replace(aloha, file=aloha.file.model_copy(update={"description": "changed"}))
-    with pytest.raises(NotReadyError, match="another version"):
+    with pytest.raises(QwenVlaError, match="another version"):
         serving.connect(protocol="openpi", robot=changed)

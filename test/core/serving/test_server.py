@@ -19,12 +19,15 @@ from openpi_client.websocket_client_policy import WebsocketClientPolicy
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from qwen_vla_ros.embodiment.load import load_embodiment
-from qwen_vla_ros.errors import NotReadyError, QwenVlaError
+from qwen_vla_ros.errors import QwenVlaError
 from qwen_vla_ros.prompt.build import build_prompt
 from qwen_vla_ros.serving.address import ServerAddress
+from qwen_vla_ros.serving.call import call
+from qwen_vla_ros.serving.deadline import Deadline
 from qwen_vla_ros.serving.mock import MockPolicy
 from qwen_vla_ros.serving.remote_policy import RemotePolicy
 from qwen_vla_ros.serving.server import ServerSettings, _listen
+from qwen_vla_ros.serving.wire import pack, unpack
 from qwen_vla_ros.types import rest_chunk
 
 TOKEN = "0123456789abcdef0123"
@@ -213,7 +216,7 @@ def test_clients_beyond_the_most_are_sent_away(serve):
         with pytest.raises(InvalidStatus) as refusal:
             websockets.sync.client.connect(serving.uri)
         assert refusal.value.response.status_code == 503
-        with pytest.raises(NotReadyError, match="no room for another client"):
+        with pytest.raises(QwenVlaError, match="no room for another client"):
             serving.connect()
         assert page(serving, "/healthz") == (200, "OK\n")
 
@@ -305,7 +308,7 @@ def test_no_token_is_ever_logged(serve, caplog):
     serving = serve(token=TOKEN)
     policy = serving.connect(token=TOKEN)
     policy.close()
-    with pytest.raises(NotReadyError):
+    with pytest.raises(QwenVlaError):
         serving.connect(token="wrong-" + TOKEN)
     ours = [record for record in caplog.records if record.name.startswith("qwen_vla_ros")]
     assert ours
@@ -328,10 +331,55 @@ def test_over_tls_the_certificate_is_checked(serve, observation, prompt, tmp_pat
     policy = keep(RemotePolicy.load(trusting, serving.robot, deadline_s=2.0, share_memory=False))
     for _ in range(2):
         assert policy.infer(observation, prompt).actions.shape == (16, 14)
-    with pytest.raises(NotReadyError, match="certificate"):
+    with pytest.raises(QwenVlaError, match="certificate"):
         RemotePolicy.load(ServerAddress(uri=uri, token=TOKEN), serving.robot)
-    with pytest.raises(NotReadyError):
+    with pytest.raises(QwenVlaError, match="no handshake"):
         serving.connect(token=TOKEN)  # without TLS
+
+
+# this project's own clients ---------------------------------------------------------------------
+
+
+def greeted(serving, **changes):
+    """What the server answers to a client's hello."""
+    address = ServerAddress(uri=serving.uri)
+    websocket = call(address, Deadline(SOON), wants_own=True, max_bytes=2**20)
+    card = unpack(websocket.receive(Deadline(SOON)))
+    hello = {
+        "protocol": card["protocol"],
+        "client": "0" * 16,
+        "embodiment": card["embodiment"],
+        "embodiment_hash": card["embodiment_hash"],
+        "segment": None,
+        **changes,
+    }
+    websocket.send([pack(hello)], Deadline(SOON))
+    answer = unpack(websocket.receive(Deadline(SOON)))
+    websocket.abandon()
+    return answer
+
+
+def test_a_client_of_this_robot_is_welcome(serve):
+    assert greeted(serve()) == {"welcome": "0" * 16, "nonce": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"protocol": 2}, "speaks version 1 of the protocol, and only that"),
+        ({"embodiment": "other"}, "serves robot 'aloha_sim'"),
+        ({"embodiment_hash": "0" * 16}, "(0000000000000000)"),
+        ({"segment": {"name": "../x", "size": 1, "proof": b""}}, "shared memory of another name"),
+    ],
+)
+def test_a_client_of_another_robot_is_told_so(serve, changes, sentence):
+    assert sentence in greeted(serve(), **changes)["error"]
+
+
+def test_a_client_elsewhere_shares_no_memory(serve):
+    size = 3 * 24 * 32 * 3
+    offer = {"name": f"qwen-vla-{'0' * 32}", "size": size, "proof": bytes(32)}
+    assert greeted(serve(), segment=offer)["nonce"] is None
 
 
 # strangers --------------------------------------------------------------------------------------

@@ -59,8 +59,18 @@ class Succession:
         """
         return self._commitment.rows(stamp_ns, self._schedule.latency_s)
 
+    def lateness(self, chunk: ActionChunk, now_ns: int) -> str:
+        """Say that nothing of a chunk would be played any more; empty while something would."""
+        age_s = (now_ns - chunk.stamp_ns) / NS_PER_S
+        if chunk.rest or age_s < self._playable_s:
+            return ""
+        return (
+            f"the answer came {age_s:.2f} s after its observation; a chunk is played for "
+            f"{self._playable_s:g} s"
+        )
+
     def on_chunk(self, chunk: ActionChunk, now_ns: int, thought_s: float) -> None:
-        """Note a chunk that was sent to be played; the policy thought for `thought_s` (s)."""
+        """Note an answer, in time or late; the policy thought for `thought_s` (s)."""
         self._schedule.on_chunk(chunk.stamp_ns, now_ns, thought_s)
         self._commitment.on_chunk(chunk)
         if self._stamp_ns is not None:

@@ -177,9 +177,15 @@ class PolicyNode(ManagedNode):
             now_ns, begin_s = self.now_ns(), time.monotonic()
             total = {"infer": answer.seconds, "age": (now_ns - answer.chunk.stamp_ns) / 1e9}
             timings = {**self._sensing, **answer.chunk.timings, **total}
+            lateness = self._succession.lateness(answer.chunk, now_ns)
+            self._succession.on_chunk(answer.chunk, now_ns, answer.seconds)
+            if lateness:
+                # The gate would reject it, and stop for good after three; so it only holds.
+                self._latencies.add(timings)
+                episode.gap = lateness
+                return
             self._publish(replace(answer.chunk, timings=timings), episode.id)
             timings["publish"] = time.monotonic() - begin_s
-            self._succession.on_chunk(answer.chunk, now_ns, answer.seconds)
             self._latencies.add(timings)
             episode.on_chunk(answer.chunk, timings)
 

@@ -146,7 +146,6 @@ class ModelConfig:
     preset: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$")]
     backbone: BackboneConfig
     decoder: DecoderConfig
-    schema_version: Literal[1] = 1
 
 
 NANO = ModelConfig(

@@ -45,7 +45,7 @@ def gated_delta_rule(
     # Work inside of a chunk grows with its length, work between chunks with the width of a head.
     chunk = 64 if key.shape[3] > 64 else 32
 
-    query = _unit(query.float()) * key.shape[3] ** -0.5
+    query = _unit(query.float(), key.shape[3] ** -0.5)
     key = _unit(key.float())
     if shared > 1:
         query, key = (x.repeat_interleave(shared, dim=2) for x in (query, key))
@@ -84,8 +84,9 @@ def _decay(logarithm: Tensor) -> Tensor:
     return logarithm.clamp(LEAST, 0).exp_()
 
 
-def _unit(x: Tensor) -> Tensor:
-    return x * torch.rsqrt((x * x).sum(dim=-1, keepdim=True) + EPS)
+def _unit(x: Tensor, length: float = 1.0) -> Tensor:
+    """Bring the last dimension to `length`."""
+    return x * torch.rsqrt((x * x).sum(dim=-1, keepdim=True) + EPS).mul_(length)
 
 
 def _chunks(x: Tensor, chunk: int) -> Tensor:

@@ -192,12 +192,11 @@ def _convolve(x: Tensor, taps: Tensor) -> Tensor:
         # The family's function is causal-conv1d's, where that is installed.
         mixed = causal_conv1d_fn(x.T.unsqueeze(0), taps, activation="silu")
         return torch.as_tensor(mixed[0].T)
-    before = taps.shape[1] - 1
-    padded = functional.pad(x.float(), (0, 0, before, 0))
-    weights = taps.T.float()
-    total = padded[before:] * weights[before]
-    for back in range(before):
-        total = total.addcmul_(padded[back : back + len(x)], weights[back])
+    x, weights = x.float(), taps.T.float()
+    newest = len(weights) - 1
+    total = x * weights[newest]
+    for back in range(1, newest + 1):
+        total[back:].addcmul_(x[: max(0, len(x) - back)], weights[newest - back])
     return functional.silu(total, inplace=True)
 
 

@@ -112,7 +112,10 @@ def _from_nothing(
 
     is_trimmed = preset == TRIMMED
     if is_trimmed:
-        prompts = [build_prompt(robot, "go to the red cube").text for robot in embodiments]
+        prompts = [
+            build_prompt(robot, "go to the red cube", robot.make_example().state).text
+            for robot in embodiments
+        ]
         tokenizer = trimmed_tokenizer(corpus(prompts))
     else:
         tokenizer = whole_tokenizer()

@@ -10,7 +10,7 @@ from typing import Literal
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import CheckpointError, suggest
 from qwen_vla_ros.policy.checkpoint import NORMALIZATION, Checkpoint
-from qwen_vla_ros.policy.normalization import Normalization
+from qwen_vla_ros.policy.normalization import Normalization, check_horizon
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,8 @@ def statistics_for(known: Mapping[str, Normalization], embodiment: Embodiment) -
     """Return the statistics that an embodiment names.
 
     Raises:
-        CheckpointError: When they are missing, or have other channels or another order of them.
+        CheckpointError: When they are missing, have other channels or another order of them, or
+            are those of chunks of another length.
     """
     name = embodiment.file.normalization
     if name not in known:
@@ -37,6 +38,7 @@ def statistics_for(known: Mapping[str, Normalization], embodiment: Embodiment) -
             f"{', '.join(f'{x.name} [{x.unit}]' for x in theirs)}; {embodiment.name} has "
             f"{', '.join(f'{x.name} [{x.unit}]' for x in ours)}."
         )
+    check_horizon(known[name], embodiment)
     return known[name]
 
 

@@ -85,6 +85,8 @@ class Episode:
     def hold_reason(self) -> str:
         """Say why the robot is not being moved now; empty while it is."""
         if self.gate is not None and self.gate.level >= SafetyState.HOLD:
+            if self.gap and self.gate.cause == "policy_silent":
+                return self.gap  # why it is silent
             return f"gate: {self.gate.cause}: {self.gate.detail}"
         if self.errors_in_a_row:
             return f"inference failed: {self.last_error}"

@@ -15,7 +15,7 @@ from rclpy.service import Service
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
-from qwen_vla_ros.errors import QwenVlaError
+from qwen_vla_ros.errors import NotReadyError, QwenVlaError
 from qwen_vla_ros.ros.parameters import declare, parameter
 
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
@@ -38,7 +38,7 @@ class ManagedNode(LifecycleNode):
     """Base of the nodes with a lifecycle.
 
     A node fills in four hooks. A `QwenVlaError` raised in `on_setup` or `on_start` refuses the
-    transition, and its sentence is logged once.
+    transition, and its sentence is logged once; after a `NotReadyError` it is tried again.
     """
 
     def __init__(self, name: str) -> None:
@@ -48,6 +48,7 @@ class ManagedNode(LifecycleNode):
         self._is_configured = False
         self._before_setup: set[Any] = set()
         self._refusal = ""
+        self._may_heal = False
         self._leaving = False
         if declare(self, ManagedParameters).autostart:
             self._autostart: Timer | None = self.create_steady_timer(
@@ -101,6 +102,8 @@ class ManagedNode(LifecycleNode):
             self._is_configured = self._attempt("configure", self.on_setup)
         finally:
             self.is_loading = False
+        if not self._is_configured:
+            self._destroy_what_setup_made()
         return _answer(succeeded=self._is_configured)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -122,8 +125,7 @@ class ManagedNode(LifecycleNode):
         """Run `on_teardown`."""
         self._is_configured = False
         self.on_teardown()
-        for entity in self._entities() - self._before_setup:
-            self._destroy_entity(entity)
+        self._destroy_what_setup_made()
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
@@ -138,24 +140,30 @@ class ManagedNode(LifecycleNode):
             hook()
         except QwenVlaError as error:
             sentence = f"cannot {transition}: {error}"
+            self._may_heal = isinstance(error, NotReadyError)
             if sentence != self._refusal:
                 self._say_refusal(sentence, transition)
             self._refusal = sentence
             return False
         except Exception:
             # rclpy would turn it into a silent failure of the transition.
+            self._may_heal = False
             self.get_logger().fatal(f"cannot {transition}:\n{traceback.format_exc()}")
             return False
         return True
 
     def _say_refusal(self, sentence: str, transition: str) -> None:
-        if self._autostart is not None and transition == "activate":
+        if self._autostart is not None and (transition == "activate" or self._may_heal):
             self.get_logger().info(f"{sentence} (waiting)")
         else:
             self.get_logger().error(sentence)
 
     def _entities(self) -> set[Any]:
         return {*self.publishers, *self.subscriptions, *self.services, *self.clients, *self.timers}
+
+    def _destroy_what_setup_made(self) -> None:
+        for entity in self._entities() - self._before_setup:
+            self._destroy_entity(entity)
 
     def _destroy_entity(self, entity: Any) -> None:
         destroyers = {
@@ -175,8 +183,8 @@ class ManagedNode(LifecycleNode):
             self.trigger_configure()
         if self._is_configured:
             self.trigger_activate()
-        else:
-            # A wrong file does not heal while we wait; a missing driver may.
+        elif not self._may_heal:
+            # A wrong file does not heal while we wait; a missing driver or server may.
             self._end_autostart()
 
     def _end_autostart(self) -> None:

@@ -6,6 +6,7 @@ import socket
 
 from websockets.client import ClientProtocol
 
+from qwen_vla_ros.errors import NotReadyError
 from qwen_vla_ros.serving.address import ServerAddress
 from qwen_vla_ros.serving.deadline import Deadline
 from qwen_vla_ros.serving.http_head import (
@@ -36,13 +37,14 @@ def call(
         max_bytes: Longest message that is received later.
 
     Raises:
-        HandshakeError: The server cannot be reached, refuses, or is another kind of server.
+        NotReadyError: The server cannot be reached.
+        HandshakeError: It refuses, or is another kind of server.
     """
     uri, tls = address.parsed, address.tls()
     try:
         connected = socket.create_connection((uri.host, uri.port), timeout=deadline.left())
     except OSError as error:
-        raise HandshakeError(f"it cannot be reached: {error}") from error
+        raise NotReadyError(f"it cannot be reached: {error}") from error
     try:
         tune(connected)
         if tls is not None:

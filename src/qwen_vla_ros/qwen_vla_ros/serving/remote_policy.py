@@ -38,6 +38,7 @@ RECONNECT_S = 2.0
 """How long a later connection may take."""
 PAUSE_S = 1.0
 """Between two attempts, and between two looks at an idle connection."""
+_ABSENT = (NotReadyError, ConnectionError, TimeoutError)
 WARM_UP_INSTRUCTION = "stay where you are"
 
 
@@ -106,8 +107,9 @@ class RemotePolicy:
         """Connect to a server that serves this very robot.
 
         Raises:
-            NotReadyError: The server cannot be reached, refuses, or serves another robot.
-            QwenVlaError: The address or the deadline is wrong.
+            NotReadyError: The server cannot be reached.
+            QwenVlaError: The server refuses, or serves another robot; or the address or the
+                deadline is wrong.
         """
         policy = cls(
             address,
@@ -125,7 +127,9 @@ class RemotePolicy:
                 policy._try_out(policy._link)
         except (QwenVlaError, OSError) as error:
             policy.close()
-            raise NotReadyError(policy._sentence(error)) from error
+            # Who is not there may come; who is the wrong one stays the wrong one.
+            kind = NotReadyError if isinstance(error, _ABSENT) else QwenVlaError
+            raise kind(policy._sentence(error)) from error
         policy._keeper.start()
         return policy
 

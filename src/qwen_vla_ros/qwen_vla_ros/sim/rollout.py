@@ -14,7 +14,7 @@ import numpy as np
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.execution.succession import Succession
-from qwen_vla_ros.prompt.build import build_prompt
+from qwen_vla_ros.prompt.build import build_prompt, with_state
 from qwen_vla_ros.sim.gate_stand_in import ArmGateStandIn, BaseGateStandIn, GateStandIn
 from qwen_vla_ros.sim.robot import SimulatedArms, SimulatedRobot
 from qwen_vla_ros.types import ActionChunk, Observation, Policy
@@ -105,7 +105,6 @@ class _Episode:
         self._pending: deque[tuple[int, ActionChunk, float]] = deque()
         self._rested_ns: int | None = None
         self._asked_ns = 0
-        self.prompt = build_prompt(embodiment, robot.world.suggest_instruction())
         self.gate: GateStandIn = (
             ArmGateStandIn(embodiment, robot)
             if isinstance(robot, SimulatedArms)
@@ -114,6 +113,9 @@ class _Episode:
         self.now_ns = BEGIN_NS
         self.chunks = 0
         self._observation = self._observe()
+        self.prompt = build_prompt(
+            embodiment, robot.world.suggest_instruction(), self._observation.state
+        )
         self._next_image_ns = self._next_command_ns = BEGIN_NS
 
     @property
@@ -145,7 +147,8 @@ class _Episode:
             return  # the same pictures would only give the same answer
         self._asked_ns = observation.stamp_ns
         committed = self._succession.committed(observation.stamp_ns)
-        chunk = self._policy.infer(observation, self.prompt, committed)
+        prompt = with_state(self._embodiment, self.prompt, observation.state)
+        chunk = self._policy.infer(observation, prompt, committed)
         self.chunks += 1
         latency_s = self._rng.uniform(*LATENCY_S)
         self._pending.append((self.now_ns + round(latency_s * NS_PER_S), chunk, latency_s))
