@@ -10,7 +10,8 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from qwen_vla_ros.bringup import ARGUMENTS, PACKAGE, NodeSpec, bringup_from_words, environment
+from qwen_vla_ros.arguments import ARGUMENTS
+from qwen_vla_ros.bringup import PACKAGE, NodeSpec, bringup_from_words, environment
 
 
 def generate_launch_description() -> LaunchDescription:

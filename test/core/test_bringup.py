@@ -1,6 +1,7 @@
 import pytest
 
-from qwen_vla_ros.bringup import ARGUMENTS, Bringup, bringup_from_words, environment
+from qwen_vla_ros.arguments import ARGUMENTS
+from qwen_vla_ros.bringup import Bringup, bringup_from_words, environment
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import QwenVlaError
 

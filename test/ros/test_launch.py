@@ -14,7 +14,8 @@ from launch import LaunchContext
 from launch.actions import DeclareLaunchArgument, ExecuteLocal
 from launch_ros.actions import Node
 
-from qwen_vla_ros.bringup import ARGUMENTS, bringup_from_words
+from qwen_vla_ros.arguments import ARGUMENTS
+from qwen_vla_ros.bringup import bringup_from_words
 
 pytestmark = pytest.mark.ros
 

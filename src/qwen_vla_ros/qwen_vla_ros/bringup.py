@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from qwen_vla_ros.arguments import BACKENDS, POLICIES
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import QwenVlaError, suggest
@@ -19,87 +20,7 @@ from qwen_vla_ros.serving.address import PROTOCOLS
 from qwen_vla_ros.share import share_folder
 
 PACKAGE = "qwen_vla_ros"
-POLICIES = ("qwen_vla", "expert", "remote")
-BACKENDS = ("mujoco", "hardware")
-
 Value = bool | int | float | str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Argument:
-    """One thing that a person may say at bringup, in words."""
-
-    name: str
-    description: str
-    default: str | None = None
-    choices: tuple[str, ...] = ()
-
-
-ARGUMENTS = (
-    Argument(name="robot", description="Name or path of the embodiment file."),
-    Argument(
-        name="policy",
-        description="Which policy answers: the model, the scripted expert of a simulated task, "
-        "or one on a server.",
-        default="qwen_vla",
-        choices=POLICIES,
-    ),
-    Argument(
-        name="checkpoint",
-        description="Checkpoint directory of the model; needed with policy qwen_vla.",
-        default="",
-    ),
-    Argument(
-        name="backend",
-        description="mujoco starts a simulated robot; hardware expects the robot's own driver "
-        "to run.",
-        default="mujoco",
-        choices=BACKENDS,
-    ),
-    Argument(
-        name="device", description="Where the model runs: cpu, cuda, cuda:1 ...", default="cpu"
-    ),
-    Argument(
-        name="use_sim_time",
-        description="Take time from /clock, which the simulator then publishes.",
-        default="false",
-        choices=("true", "false"),
-    ),
-    Argument(
-        name="namespace", description="Prefix of every relative name; empty is none.", default=""
-    ),
-    Argument(name="scene_seed", description="Seed of the simulated scene.", default="0"),
-    Argument(
-        name="seed", description="Seed of the model's noise; negative draws anew.", default="-1"
-    ),
-    Argument(
-        name="server",
-        description="Address of the policy server, ws://HOST:PORT; needed with policy remote.",
-        default="",
-    ),
-    Argument(
-        name="server_protocol",
-        description="What the policy server speaks: this project's messages, or openpi's.",
-        default="qwen_vla",
-        choices=PROTOCOLS,
-    ),
-    Argument(
-        name="server_token_file",
-        description="File with the policy server's token; without one, $QWEN_VLA_TOKEN has it.",
-        default="",
-    ),
-    Argument(
-        name="server_ca_file",
-        description="Certificates that a wss policy server's must lead to; empty is the system's.",
-        default="",
-    ),
-    Argument(
-        name="deadline_s",
-        description="Longest wait for an answer of the policy server, in seconds.",
-        default="0.3",
-    ),
-)
-"""The launch arguments of the bringup, and the options of `qwen-vla up`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +77,10 @@ class Bringup:
         backend: One of `BACKENDS`: `mujoco` starts a simulated robot, `hardware` expects the
             robot's own driver to run.
         device: Where the model runs.
+        adapter: Directory of a LoRA adapter to merge into the model; empty for none.
+        precision: One of `PRECISIONS`.
+        continuation: One of `CONTINUATIONS`.
+        steps: Steps of the flow from noise to actions.
         use_sim_time: Whether time comes from /clock.
         namespace: Prefix of every relative name.
         scene_seed: Seed of the simulated scene.
@@ -172,6 +97,10 @@ class Bringup:
     checkpoint: str = ""
     backend: str = "mujoco"
     device: str = "cpu"
+    adapter: str = ""
+    precision: str = "auto"
+    continuation: str = "auto"
+    steps: int = 4
     use_sim_time: bool = False
     namespace: str = ""
     scene_seed: int = 0
@@ -234,7 +163,15 @@ class Bringup:
     def _policy(self) -> NodeSpec:
         model: dict[str, Value] = {}
         if self.policy == "qwen_vla":
-            model = {"checkpoint": str(Path(self.checkpoint).resolve()), "device": self.device}
+            model = {
+                "checkpoint": str(Path(self.checkpoint).resolve()),
+                "device": self.device,
+                "precision": self.precision,
+                "continuation": self.continuation,
+                "steps": self.steps,
+            }
+            if self.adapter:
+                model["adapter"] = str(Path(self.adapter).resolve())
         elif self.policy == "remote":
             files = {
                 "server_token_file": self.server_token_file,
@@ -303,7 +240,7 @@ def bringup_from_words(words: Mapping[str, str]) -> Bringup:
         QwenVlaError: A word is not what is allowed, or the embodiment file is wrong.
     """
     numbers = {}
-    for name in ("scene_seed", "seed"):
+    for name in ("scene_seed", "seed", "steps"):
         try:
             numbers[name] = int(words[name])
         except ValueError as error:
@@ -318,6 +255,9 @@ def bringup_from_words(words: Mapping[str, str]) -> Bringup:
         checkpoint=words["checkpoint"],
         backend=words["backend"],
         device=words["device"],
+        adapter=words["adapter"],
+        precision=words["precision"],
+        continuation=words["continuation"],
         use_sim_time=words["use_sim_time"] == "true",
         namespace=words["namespace"].strip("/"),
         server=words["server"],

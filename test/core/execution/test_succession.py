@@ -118,3 +118,8 @@ def test_an_answer_of_which_nothing_would_be_played_says_so(succession, aloha):
 def test_it_is_never_too_late_to_rest(succession, aloha):
     rest = rest_chunk(1000 * MS, aloha.dt, aloha.channels)
     assert succession.lateness(rest, 9000 * MS) == ""
+
+
+def test_a_clock_that_went_back_does_not_silence_the_policy(succession, aloha):
+    answer(succession, aloha, stamp_ms=100_000)
+    assert succession.is_due(10 * MS)

@@ -142,7 +142,7 @@ def test_an_inscribed_size_touches_the_frame_and_keeps_the_shape(across, down, w
     assert 1 <= w <= width
     assert 1 <= h <= height
     assert w == width or h == height
-    scale = w / across if w == width else h / down
+    scale = min(width / across, height / down)
     assert abs(w - across * scale) < 1 + 1e-6 or w == 1
     assert abs(h - down * scale) < 1 + 1e-6 or h == 1
 

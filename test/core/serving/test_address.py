@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import os
+from pathlib import Path
 
 import pytest
 
@@ -105,3 +107,24 @@ def test_loopback_is_told_from_the_rest_of_the_world(host, answer):
 )
 def test_a_token_leaks_over_a_network_without_tls(uri, token, answer):
     assert ServerAddress(uri=uri, token=token).leaks_token is answer
+
+
+@pytest.mark.parametrize("token", ["short", "x" * 20 + "\r\nX: y", "ä" * 20])
+def test_a_token_in_the_environment_is_a_token(monkeypatch, token):
+    monkeypatch.setenv(TOKEN_VARIABLE, token)
+    with pytest.raises(QwenVlaError, match="holds no token"):
+        ServerAddress.from_words("ws://127.0.0.1:8000")
+
+
+@pytest.mark.parametrize("uri", ["ws://a..b:8000", "ws://.:80", f"ws://{'a' * 70}:80"])
+def test_a_host_that_cannot_be_looked_up_is_no_address(uri):
+    with pytest.raises(QwenVlaError, match="is no address of a policy server"):
+        ServerAddress.from_words(uri)
+
+
+def test_a_token_is_not_read_from_a_device_or_a_pipe(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o600)
+    for path in (pipe, Path("/dev/zero"), tmp_path):
+        with pytest.raises(QwenVlaError, match="is no file of a line"):
+            read_token(path)

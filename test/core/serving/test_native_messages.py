@@ -11,6 +11,7 @@ from qwen_vla_ros.serving.native_messages import (
     ERROR,
     REST,
     Answer,
+    number_of,
     read_answer,
     read_request,
     write_answer,
@@ -58,8 +59,9 @@ def test_a_request_survives_the_wire(aloha, block, question, rows, rng):
         committed=committed,
         is_new_episode=question.is_new_episode,
     )
-    number, request = read_request(request_bytes(asked, block), block, None, aloha)
-    assert number == 7
+    message = request_bytes(asked, block)
+    assert number_of(message) == 7
+    request = read_request(message, block, None, aloha)
     assert request.instruction == "größer"
     assert request.is_new_episode
     assert request.deadline_s == 0.3
@@ -162,3 +164,8 @@ def test_an_answer_with_flipped_bytes_is_finite_or_refused(data):
         return
     assert np.isfinite(answer.actions).all()
     assert answer.actions.shape[1] == 14
+
+
+def test_what_is_no_request_has_no_number(question, block):
+    assert number_of(request_bytes(question, block)[:10]) == 0
+    assert number_of("x" * 100) == 0

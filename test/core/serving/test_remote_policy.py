@@ -149,6 +149,40 @@ def test_a_refusal_is_a_sentence_and_no_reason_to_part(serve, observation, promp
 # the handshake (E10) ----------------------------------------------------------------------------
 
 
+def test_what_the_server_cannot_take_is_told_and_the_connection_lives_on(
+    serve, observation, prompt, keep
+):
+    policy = keep(serve().connect(deadline_s=2.0))
+    policy.infer(observation, prompt)
+    link = policy._link
+    with pytest.raises(RemoteError, match="stamp -1"):
+        policy.infer(replace(observation, stamp_ns=-1), prompt)
+    assert policy._link is link
+    policy.infer(observation, prompt)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"images": {}}, "no image of camera 'cam_high'"),
+        ({"state": np.zeros(3)}, r"the state has shape \(3,\), expected \(14,\)"),
+    ],
+)
+def test_a_question_about_another_robot_is_not_asked(
+    serve, observation, prompt, keep, change, sentence
+):
+    policy = keep(serve().connect(deadline_s=2.0))
+    with pytest.raises(ValueError, match=sentence):
+        policy.infer(replace(observation, **change), prompt)
+
+
+@pytest.mark.parametrize("shape", [(2, 15), (17, 14), (14,)])
+def test_committed_rows_of_another_shape_are_not_sent(serve, observation, prompt, keep, shape):
+    policy = keep(serve().connect(deadline_s=2.0))
+    with pytest.raises(ValueError, match="the committed rows have shape"):
+        policy.infer(observation, prompt, np.zeros(shape))
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

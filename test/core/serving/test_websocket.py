@@ -212,3 +212,23 @@ def test_any_bytes_are_read_or_refused_in_time(content):
         messages = iter(lambda: client.receive(soon()), None)
         with pytest.raises((WireError, ConnectionLostError)):
             assert max(map(len, messages)) <= 1000
+
+
+def test_a_peer_that_pings_for_ever_keeps_nobody_beyond_the_deadline(raw):
+    client, server = raw
+    is_over = threading.Event()
+
+    def ping() -> None:
+        # The header of the next ping comes with the content of the last: there is always more.
+        server.sendall(b"\x89\x7d")
+        while not is_over.wait(0.05):
+            server.sendall(bytes(125) + b"\x89\x7d")
+
+    thread = threading.Thread(target=ping, daemon=True)
+    thread.start()
+    try:
+        with pytest.raises(TimeoutError, match="nothing within"):
+            client.receive(Deadline(0.3))
+    finally:
+        is_over.set()
+        thread.join()

@@ -54,7 +54,7 @@ def ask(
     if loaded.manifest.provenance.weights == "random":
         print("The weights are random, and so are these words:", file=sys.stderr)
     said = answer(loaded, pictures, question, max_new_tokens=max_new_tokens)
-    print(said.strip() or f"(no words: {said!r})")
+    print(said.strip() or f"(no words: {len(said)} blanks and line breaks)")
     return 0
 
 

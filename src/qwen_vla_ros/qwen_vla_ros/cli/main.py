@@ -51,7 +51,9 @@ def init(
         list[str] | None,
         typer.Option(help="Robots whose normalisation goes in; repeat for several."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the random weights.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the random weights.", min=0, max=2**31 - 1)
+    ] = 0,
     backbone: Annotated[
         str, typer.Option(help="Qwen3.5 to begin with: a folder, or an id on the model hub.")
     ] = "",
@@ -117,10 +119,15 @@ def serve(
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(help="0 lets the system choose.", min=0, max=65535)] = 8000,
-    token_file: Annotated[Path | None, typer.Option(help="What clients must know.")] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the token that clients must send; 16 characters or more."),
+    ] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate, for wss.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Key of the certificate.")] = None,
-    max_clients: Annotated[int, typer.Option(help="More are sent away.", min=1, max=256)] = 16,
+    max_clients: Annotated[
+        int, typer.Option(help="Most clients at a time; more are refused.", min=1, max=256)
+    ] = 16,
     request_s: Annotated[
         float, typer.Option(help="Longest wait for an answer.", min=0.01, max=600.0)
     ] = 10.0,
@@ -130,8 +137,13 @@ def serve(
     record: Annotated[Path | None, typer.Option(help="File to write all answers to.")] = None,
     recording: Annotated[Path | None, typer.Option(help="File to replay.")] = None,
     motion: Annotated[str, typer.Option(help="Of the mock: hold or sine.")] = "hold",
-    latency_ms: Annotated[float, typer.Option(help="Of the mock, median.", min=0)] = 0.0,
-    latency_p95_ms: Annotated[float, typer.Option(help="Of the mock, one in 20.", min=0)] = 0.0,
+    latency_ms: Annotated[
+        float, typer.Option(help="Median latency of the mock, in ms.", min=0)
+    ] = 0.0,
+    latency_p95_ms: Annotated[
+        float,
+        typer.Option(help="Latency of the mock that one answer in 20 exceeds, in ms.", min=0),
+    ] = 0.0,
     fault: Annotated[
         str,
         typer.Option(
@@ -201,6 +213,15 @@ def up(
     checkpoint: Annotated[str, typer.Option(help="Checkpoint directory of the model.")] = "",
     backend: Annotated[str, typer.Option(help="mujoco or hardware.")] = "mujoco",
     device: Annotated[str, typer.Option(help="Where the model runs.")] = "cpu",
+    adapter: Annotated[str, typer.Option(help="LoRA adapter to merge, a directory.")] = "",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    continuation: Annotated[
+        str,
+        typer.Option(
+            help="How chunks continue what is played: auto (as trained), prefix, guidance, none."
+        ),
+    ] = "auto",
+    steps: Annotated[int, typer.Option(help="Steps of the flow.", min=1, max=100)] = 4,
     use_sim_time: Annotated[bool, typer.Option(help="Take time from /clock.")] = False,
     namespace: Namespace = "",
     scene_seed: Annotated[int, typer.Option(help="Seed of the simulated scene.")] = 0,
@@ -220,6 +241,10 @@ def up(
         "checkpoint": checkpoint,
         "backend": backend,
         "device": device,
+        "adapter": adapter,
+        "precision": precision,
+        "continuation": continuation,
+        "steps": str(steps),
         "use_sim_time": str(use_sim_time).lower(),
         "namespace": namespace,
         "scene_seed": str(scene_seed),

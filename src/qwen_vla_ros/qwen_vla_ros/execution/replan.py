@@ -45,7 +45,8 @@ class ReplanSchedule:
         if self._chunk_stamp_ns is None:
             return True
         played_s = (now_ns - self._chunk_stamp_ns) / NS_PER_S
-        return played_s + self._thinking.quantile(MOSTLY) >= self._span_s
+        # Below 0 the clock went back, as it does when a simulation begins anew.
+        return played_s < 0 or played_s + self._thinking.quantile(MOSTLY) >= self._span_s
 
     def on_chunk(self, stamp_ns: int, now_ns: int, thought_s: float) -> None:
         """Learn from a chunk.

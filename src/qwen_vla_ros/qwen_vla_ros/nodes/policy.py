@@ -148,6 +148,8 @@ class PolicyNode(ManagedNode):
         if isinstance(sample, Gap):
             episode.gap = sample.reason
             return
+        if episode.asked_ns > self.now_ns():
+            episode.asked_ns = 0  # the clock went back
         if sample.stamp_ns <= episode.asked_ns:
             return  # the same pictures would only give the same answer
         episode.asked_ns = sample.stamp_ns

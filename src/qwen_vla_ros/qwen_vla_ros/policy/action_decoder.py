@@ -16,6 +16,7 @@ E = D / N per head, K action channels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -25,10 +26,21 @@ from torch.nn import functional
 from qwen_vla_ros.policy.block import Block, Past
 from qwen_vla_ros.policy.config import DecoderConfig
 from qwen_vla_ros.policy.flow import step_times
+from qwen_vla_ros.policy.mlp import Mlp
 from qwen_vla_ros.policy.modulation import BlockModulation, Modulation, Norm, TimestepEmbedding
 from qwen_vla_ros.policy.packed_block import PackedBlock, can_pack
-from qwen_vla_ros.policy.product import product
+from qwen_vla_ros.policy.product import Layer
 from qwen_vla_ros.policy.rotation import Rotation, following, rotation
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What computes everything but AdaLN."""
+
+    context_in: Callable[[Tensor], Tensor]
+    action_in: Callable[[Tensor], Tensor]
+    blocks: tuple[Block | PackedBlock, ...]
+    action_out: Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -38,12 +50,12 @@ class Schedule:
     Attributes:
         steps: AdaLN of each step.
         clean: AdaLN of clean data.
-        packed: The blocks as a CPU computes them soonest, without gradients. `None` elsewhere.
+        packed: The layers as a CPU computes them soonest, without gradients. `None` elsewhere.
     """
 
     steps: tuple[Modulation, ...]
     clean: Modulation
-    packed: tuple[PackedBlock, ...] | None
+    packed: Layers | None
 
 
 @dataclass(frozen=True)
@@ -51,31 +63,18 @@ class Prefix:
     """What is computed once per observation, before the first step.
 
     Attributes:
-        blocks: What computes the steps.
+        layers: What computes the steps.
         context: Projected context tokens (B, L, D) in `joint` mode, else none (B, 0, D).
         past: Keys and values of the context, per block; `None` in `joint` mode.
         rotation: Of the tokens that the steps compute: all in `joint` mode, else the actions.
         visible: True where a key may be seen; (B, 1, 1, L + H). `None` when all may.
     """
 
-    blocks: tuple[Block | PackedBlock, ...]
+    layers: Layers
     context: Tensor
     past: tuple[Past | None, ...]
     rotation: Rotation
     visible: Tensor | None
-
-
-class Projection(nn.Sequential):
-    """Linear, SiLU, linear: between actions and tokens."""
-
-    def __init__(self, width_in: int, width: int, width_out: int) -> None:
-        super().__init__(nn.Linear(width_in, width), nn.SiLU(), nn.Linear(width, width_out))
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(B, H, in) -> (B, H, out)."""
-        up, down = (layer for layer in self if isinstance(layer, nn.Linear))
-        inner = product(input, up.weight, up.bias, activation="silu")
-        return product(inner, down.weight, down.bias)
 
 
 class ActionDecoder(nn.Module):
@@ -87,10 +86,10 @@ class ActionDecoder(nn.Module):
         width, channels = config.width, config.action_channels
         self.context_in = nn.Linear(context_width, width)
         self.timestep = TimestepEmbedding(config)
-        self.action_in = Projection(channels, width, width)
+        self.action_in = Mlp(channels, width, width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
         self.output_adaln = nn.Linear(width, 2 * width)
-        self.action_out = Projection(width, width, channels)
+        self.action_out = Mlp(width, width, channels)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -131,7 +130,12 @@ class ActionDecoder(nn.Module):
             packed = None
             if can_pack(self.context_in.weight):
                 last = self._blocks[-1]
-                packed = tuple(PackedBlock(x, is_last=x is last) for x in self._blocks)
+                packed = Layers(
+                    context_in=Layer(self.context_in.weight, self.context_in.bias),
+                    action_in=self.action_in.packed(),
+                    blocks=tuple(PackedBlock(x, is_last=x is last) for x in self._blocks),
+                    action_out=self.action_out.packed(),
+                )
             return Schedule(steps=tuple(noisy), clean=clean, packed=packed)
 
     def begin(
@@ -154,16 +158,15 @@ class ActionDecoder(nn.Module):
             step_mask: True where an action step is real; (B, H). `None`: all are.
             schedule: What was prepared, if no gradients are wanted.
         """
-        x = product(context, self.context_in.weight, self.context_in.bias)  # (B, L, D)
+        packed = None if schedule is None else schedule.packed
+        layers = packed or Layers(self.context_in, self.action_in, self._blocks, self.action_out)
+        x = layers.context_in(context)  # (B, L, D)
         batch, length, _ = x.shape
         visible = self._visible(batch, length, horizon, context_mask, step_mask, x.device)
         places = torch.cat((positions, following(positions, horizon)), dim=2)
         rotate = rotation(self.config, places, x.dtype)
-        blocks: tuple[Block | PackedBlock, ...] = self._blocks
-        if schedule is not None and schedule.packed is not None:
-            blocks = schedule.packed
         if self.is_joint:
-            return Prefix(blocks, x, (None,) * len(blocks), rotate, visible)
+            return Prefix(layers, x, (None,) * len(layers.blocks), rotate, visible)
 
         rotate_context, rotate_actions = rotate.split(length)
         if schedule is None:
@@ -172,27 +175,26 @@ class ActionDecoder(nn.Module):
             clean, room = schedule.clean, horizon
         seen = None if visible is None else visible[..., :length]
         tokens, past = x, []
-        *body, last = zip(blocks, clean.blocks, strict=True)
+        *body, last = zip(layers.blocks, clean.blocks, strict=True)
         for block, modulation in body:
             tokens, own = block(tokens, modulation, rotate_context, visible=seen, room=room)
             past.append(own)
         past.append(last[0].keep(tokens, last[1], rotate_context, room))
-        return Prefix(blocks, x[:, :0], tuple(past), rotate_actions, visible)
+        return Prefix(layers, x[:, :0], tuple(past), rotate_actions, visible)
 
     def velocity(self, prefix: Prefix, actions: Tensor, modulation: Modulation) -> Tensor:
         """Return dY/dt of noisy `actions` (B, H, K), at the time that `modulation` stands for."""
-        horizon = actions.shape[1]
-        x: Tensor = self.action_in(actions.to(self.context_in.weight.dtype))  # (B, H, D)
+        horizon, layers = actions.shape[1], prefix.layers
+        x = layers.action_in(actions.to(self.context_in.weight.dtype))  # (B, H, D)
         if self.is_joint:
             x = torch.cat((prefix.context, x), dim=1)  # (B, L + H, D)
         # Of the last block nothing is read but the actions.
-        asked = (*(None for _ in prefix.blocks[1:]), horizon)
+        asked = (*(None for _ in layers.blocks[1:]), horizon)
         for block, vectors, past, last in zip(
-            prefix.blocks, modulation.blocks, prefix.past, asked, strict=True
+            layers.blocks, modulation.blocks, prefix.past, asked, strict=True
         ):
             x, _ = block(x, vectors, prefix.rotation, past=past, visible=prefix.visible, last=last)
-        answer: Tensor = self.action_out(modulation.output(x))
-        return answer.float()
+        return layers.action_out(modulation.output(x)).float()
 
     def forward(
         self,

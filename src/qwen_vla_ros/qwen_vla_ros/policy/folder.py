@@ -47,12 +47,16 @@ def written_whole(out: Path) -> Iterator[Path]:
     """Yield a folder to write to, which becomes `out` when everything went well.
 
     Raises:
-        CheckpointError: When `out` exists and is not an empty folder.
+        CheckpointError: When `out` exists and is not an empty folder, or cannot be made.
     """
     refuse_existing(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        place = tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.")
+    except OSError as error:
+        raise CheckpointError(f"{out}: cannot be made: {error}.") from error
     # Written beside its place and renamed: whoever finds the folder finds all of it.
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
+    with place as temporary:
         folder = Path(temporary) / out.name
         folder.mkdir()
         yield folder

@@ -20,6 +20,8 @@ def dtype_of(precision: str, device: str) -> torch.dtype:
         kind = torch.device(device).type
     except RuntimeError as error:
         raise CheckpointError(f"device '{device}': unknown; use 'cpu' or 'cuda'.") from error
+    if kind not in {"cpu", "cuda"}:
+        raise CheckpointError(f"device '{device}': not supported; use 'cpu' or 'cuda'.")
     if kind == "cuda" and not torch.cuda.is_available():
         raise CheckpointError(f"device '{device}': torch finds no GPU here; use 'cpu'.")
     if precision == AUTO:

@@ -157,7 +157,10 @@ class QwenVlaPolicy:
         longer = " ".join([WARM_UP_INSTRUCTION] * (BUCKET // len(WARM_UP_INSTRUCTION.split())))
         instructions = (WARM_UP_INSTRUCTION, longer)
         for words in instructions if self._model.is_recorded else instructions[:1]:
-            self.infer(observation, build_prompt(self._embodiment, words, observation.state))
+            prompt = build_prompt(self._embodiment, words, observation.state)
+            chunk = self.infer(observation, prompt)
+            if self._method == "guidance":  # a frozen prefix has the same shapes without rows
+                self.infer(observation, prompt, chunk.actions[:1])
         self.reset()
 
     def reset(self) -> None:

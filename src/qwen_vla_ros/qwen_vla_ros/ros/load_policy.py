@@ -38,6 +38,12 @@ class PolicyParameters:
     steps: int = parameter(
         "Euler steps of the flow from noise to actions.", default=4, minimum=1, maximum=100
     )
+    temperature: float = parameter(
+        "Spread of the model's noise; the paper evaluates with 0.6.",
+        default=1.0,
+        minimum=0.0,
+        maximum=2.0,
+    )
     seed: int = parameter(
         "Seed of the model's noise; a negative one draws anew at every start.",
         default=-1,
@@ -104,6 +110,7 @@ def load_policy(parameters: PolicyParameters, embodiment: Embodiment) -> Policy:
         continuation=parameters.continuation,
         adapter=Path(parameters.adapter) if parameters.adapter else None,
         steps=parameters.steps,
+        temperature=parameters.temperature,
         seed=None if parameters.seed < 0 else parameters.seed,
     )
 

@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 import ssl
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -21,6 +22,8 @@ SHORTEST_DEADLINE_S, LONGEST_DEADLINE_S = 0.02, 2.0
 """What may be asked of an answer; after two seconds no gate would play it."""
 TOKEN_VARIABLE = "QWEN_VLA_TOKEN"
 _TOKEN = re.compile(r"[!-~]{16,512}")
+_ALLOWED = "16 to 512 printable characters without spaces. Make one with: openssl rand -hex 32"
+MAX_TOKEN_FILE_BYTES = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,8 @@ class ServerAddress:
         if ca_file and not Path(ca_file).is_file():
             raise QwenVlaError(f"server_ca_file: there is no file '{ca_file}'.")
         token = read_token(Path(token_file)) if token_file else os.environ.get(TOKEN_VARIABLE, "")
+        if token and not _TOKEN.fullmatch(token):
+            raise QwenVlaError(f"${TOKEN_VARIABLE} holds no token: {_ALLOWED}")
         address = cls(uri=server, token=token, ca_file=ca_file)
         if address.parsed.user_info:
             raise QwenVlaError(
@@ -63,12 +68,14 @@ class ServerAddress:
             QwenVlaError: It is none.
         """
         try:
-            return parse_uri(self.uri)
+            parsed = parse_uri(self.uri)
+            parsed.host.encode("idna")  # what every look-up of a name does, with a ValueError
         except (InvalidURI, ValueError) as error:
             raise QwenVlaError(
                 f"server: '{self.uri[:80]}' is no address of a policy server. Allowed: "
                 "ws://HOST:PORT, or wss://HOST:PORT for TLS."
             ) from error
+        return parsed
 
     def tls(self) -> ssl.SSLContext | None:
         """Return what a wss connection needs, None for ws.
@@ -106,15 +113,17 @@ def read_token(path: Path) -> str:
         QwenVlaError: There is no such file, others can read it, or it holds no token.
     """
     try:
-        mode = path.stat().st_mode
+        status = path.stat()
+        # Judged before it is opened: a pipe would be waited for, a device read without end.
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_TOKEN_FILE_BYTES:
+            raise QwenVlaError(f"token file '{path}' is no file of a line: {_ALLOWED}")
+        if status.st_mode & 0o077:
+            raise QwenVlaError(
+                f"token file '{path}' can be read by others. Type: chmod 600 {path}"
+            )
         text = path.read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:
         raise QwenVlaError(f"token file '{path}' cannot be read: {error}.") from error
-    if mode & 0o077:
-        raise QwenVlaError(f"token file '{path}' can be read by others. Type: chmod 600 {path}")
     if not _TOKEN.fullmatch(text):
-        raise QwenVlaError(
-            f"token file '{path}' holds no token: 16 to 512 printable characters without spaces. "
-            "Make one with: openssl rand -hex 32"
-        )
+        raise QwenVlaError(f"token file '{path}' holds no token: {_ALLOWED}")
     return text

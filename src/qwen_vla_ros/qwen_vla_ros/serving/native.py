@@ -17,6 +17,7 @@ from qwen_vla_ros.serving.native_messages import (
     ERROR,
     REST,
     Answer,
+    number_of,
     read_request,
     write_answer,
 )
@@ -65,8 +66,9 @@ class NativeDialect:
 
     def read(self, message: Message) -> Request:
         """Understand a request; see `Dialect`."""
-        self._id, request = read_request(message, self._block, self._shared, self._embodiment)
-        return request
+        # First of all the number: a refusal is an answer to this question, not to the last one.
+        self._id = number_of(message)
+        return read_request(message, self._block, self._shared, self._embodiment)
 
     def answer(self, chunk: ActionChunk, effort: Effort) -> Sequence[Buffer]:
         """Return an answer; see `Dialect`."""

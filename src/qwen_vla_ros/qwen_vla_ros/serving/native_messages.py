@@ -86,10 +86,17 @@ def write_request(
     return [fixed, words, state, np.asarray(committed, _FLOAT).tobytes()]
 
 
+def number_of(data: Buffer | str) -> int:
+    """Return the number of a request, 0 where there is none."""
+    if isinstance(data, str) or len(data) < _REQUEST.size:
+        return 0
+    return int(_REQUEST.unpack_from(data)[0])
+
+
 def read_request(
     data: Buffer | str, block: ImageBlock, segment: SharedImages | None, embodiment: Embodiment
-) -> tuple[int, Request]:
-    """Return a request and its number.
+) -> Request:
+    """Return a request.
 
     Args:
         data: The message.
@@ -102,12 +109,14 @@ def read_request(
     """
     if isinstance(data, str) or len(data) < _REQUEST.size:
         raise WireError("a message that is no request.")
-    number, stamp_ns, deadline_s, generation, letters, rows, flags = _REQUEST.unpack_from(data)
+    _, stamp_ns, deadline_s, generation, letters, rows, flags = _REQUEST.unpack_from(data)
     begin = _REQUEST.size + letters
     columns = len(embodiment.channels)
     end = begin + (1 + rows) * columns * _FLOAT.itemsize
     is_odd = letters > MAX_TEXT_BYTES or not 0 <= deadline_s <= LONGEST_S or stamp_ns < 0
-    if is_odd or rows > embodiment.file.prompt.action_horizon or end > len(data):
+    is_shared = bool(generation) and segment is not None
+    is_odd = is_odd or end > len(data) or (is_shared and end < len(data))
+    if is_odd or rows > embodiment.file.prompt.action_horizon:
         raise WireError(
             f"a request of {len(data)} bytes with {letters} of instruction, {rows} committed rows,"
             f" a deadline of {deadline_s:g} s and stamp {stamp_ns}."
@@ -118,7 +127,7 @@ def read_request(
         images, history = segment.images_of(generation)
     else:
         images, history = block.read(view[end:])
-    return number, Request(
+    return Request(
         observation=Observation(
             stamp_ns=stamp_ns, images=images, state=numbers[0], history=history
         ),

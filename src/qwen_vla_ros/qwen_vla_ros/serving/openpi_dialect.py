@@ -62,7 +62,9 @@ class OpenpiDialect:
         if self._dictionary is None:
             raise QwenVlaError(no_openpi(self._embodiment))
         # Its sender has no clock that we know of: it is as old as its arrival.
-        observation, instruction = self._dictionary.observation(unpack(message), time.time_ns())
+        observation, instruction = self._dictionary.observation(
+            unpack(message), time.time_ns(), self._instruction
+        )
         self._state = observation.state
         return Request(observation=observation, instruction=instruction)
 

@@ -141,7 +141,9 @@ class RemotePolicy:
         Raises:
             NotReadyError: There is no connection at present.
             RemoteError: The server did not answer in time, or with nothing that can be used.
+            ValueError: The question is not one about this robot.
         """
+        _check_question(self._embodiment, observation, committed)
         deadline = Deadline(self._deadline_s)
         question = Question(
             observation=observation,
@@ -263,3 +265,21 @@ def _keep(
 
 def _without_stop(error: Exception) -> str:
     return printable(str(error) or type(error).__name__)[:500].rstrip(".")
+
+
+def _check_question(
+    embodiment: Embodiment, observation: Observation, committed: FloatArray | None
+) -> None:
+    columns, horizon = len(embodiment.channels), embodiment.file.prompt.action_horizon
+    for camera in embodiment.file.cameras:
+        if camera.name not in observation.images:
+            raise ValueError(f"the observation has no image of camera '{camera.name}'")
+    if observation.state.shape != (columns,):
+        raise ValueError(f"the state has shape {observation.state.shape}, expected ({columns},)")
+    if committed is not None and (
+        committed.ndim != 2 or committed.shape[1] != columns or len(committed) > horizon
+    ):
+        raise ValueError(
+            f"the committed rows have shape {committed.shape}, expected "
+            f"(at most {horizon}, {columns})"
+        )

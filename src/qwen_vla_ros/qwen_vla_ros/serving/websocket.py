@@ -192,9 +192,10 @@ class WebSocket:
             self._fill(deadline)
         size, opcode = 0, CONTINUATION
         while True:
+            deadline.left()  # a peer that sends nothing but pings keeps nobody either
             header = self._header(deadline)
             if header.opcode >= CLOSE:
-                self._answer_control(header)
+                self._answer_control(header, deadline)
                 if opcode == CONTINUATION:
                     return None
                 continue  # it came amidst the pieces of a message
@@ -231,15 +232,15 @@ class WebSocket:
             length = int.from_bytes(head[:wide], "big")
         return _Header(is_final, opcode, length, head[wide:])
 
-    def _answer_control(self, header: _Header) -> None:
+    def _answer_control(self, header: _Header, deadline: Deadline) -> None:
         """Answer a ping, end at a close, pass over a pong."""
-        self._need(header.length, Deadline(CONTROL_S))
+        self._need(header.length, deadline)
         content = self._take(header)
         if header.opcode == PING:
-            self.send([content], Deadline(CONTROL_S), PONG)
+            self.send([content], deadline, PONG)
         elif header.opcode == CLOSE:
             with contextlib.suppress(OSError):
-                self.send([content[:2]], Deadline(CONTROL_S), CLOSE)
+                self.send([content[:2]], deadline, CLOSE)
             code, reason = int.from_bytes(content[:2], "big"), content[2:].decode(errors="replace")
             raise ConnectionLostError(f"the peer closed the connection ({code} {reason!r})")
 
