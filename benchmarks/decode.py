@@ -17,10 +17,11 @@ from side_by_side import Comparison, arguments, interleave, report
 from torch import Tensor
 from torch.nn import functional
 
+from qwen_vla_ros.freed_memory import keep_freed_memory
 from qwen_vla_ros.policy.action_decoder import ActionDecoder
 from qwen_vla_ros.policy.backbone import Context
 from qwen_vla_ros.policy.block import Block
-from qwen_vla_ros.policy.compute import keep_freed_memory, use_threads
+from qwen_vla_ros.policy.compute import use_threads
 from qwen_vla_ros.policy.config import NANO, DecoderConfig
 from qwen_vla_ros.policy.decoding import decode
 

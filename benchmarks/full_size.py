@@ -16,6 +16,7 @@ import torch
 from untrained import untrained
 
 from qwen_vla_ros.embodiment.load import load_embodiment
+from qwen_vla_ros.freed_memory import keep_freed_memory
 from qwen_vla_ros.policy.compute import peak_memory_gib
 from qwen_vla_ros.policy.config import PRESETS
 from qwen_vla_ros.policy.qwen_vla import QwenVlaPolicy
@@ -33,6 +34,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()
     logging.getLogger("transformers.integrations.hub_kernels").setLevel(logging.ERROR)
 
     robot = load_embodiment("aloha_sim")

@@ -20,6 +20,7 @@ from untrained import untrained
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
+from qwen_vla_ros.freed_memory import keep_freed_memory
 from qwen_vla_ros.policy.backbone import Context
 from qwen_vla_ros.policy.checkpoint import Checkpoint
 from qwen_vla_ros.policy.config import NANO
@@ -91,6 +92,7 @@ def main() -> None:
     """Measure the nano preset."""
     options = arguments((__doc__ or "").splitlines()[0], runs=40).parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
     robot = with_cameras_of_224_px(load_embodiment("aloha_sim"))
     observation = robot.make_example()
     prompt = build_prompt(robot, "put the red cube into the blue bowl")

@@ -32,9 +32,9 @@ from side_by_side import Comparison, arguments, interleave, report
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
+from qwen_vla_ros.freed_memory import keep_freed_memory
 from qwen_vla_ros.prompt.build import build_prompt
 from qwen_vla_ros.serving.address import ServerAddress
-from qwen_vla_ros.serving.freed_memory import keep_freed_memory
 from qwen_vla_ros.serving.remote_policy import RemotePolicy
 from qwen_vla_ros.serving.server import PolicyServer, ServerSettings
 from qwen_vla_ros.types import ActionChunk, FloatArray, Observation, Prompt

@@ -23,6 +23,7 @@ SMALL = DecoderConfig(
 
 @pytest.fixture(params=["prefix", "joint"])
 def decoder(request, randomize):
+    torch.manual_seed(0)
     made = ActionDecoder(replace(SMALL, attention=request.param), CONTEXT_WIDTH).eval()
     randomize(made)
     return made

@@ -28,6 +28,7 @@ CONFIG = DecoderConfig(
 
 @pytest.fixture(params=["prefix", "joint"])
 def decoder(request, randomize):
+    torch.manual_seed(0)
     made = ActionDecoder(replace(CONFIG, attention=request.param), WIDTH).eval()
     randomize(made)
     return made

@@ -158,7 +158,7 @@ def test_no_committed_rows_is_as_good_as_none(continuing, aloha):
     empty = QwenVlaPolicy(continuing, aloha, seed=0).infer(
         *asked, np.empty((0, len(aloha.channels)))
     )
-    np.testing.assert_array_equal(empty.actions, without.actions)
+    np.testing.assert_allclose(empty.actions, without.actions, atol=1e-6)
 
 
 def test_guidance_pulls_towards_committed_rows(tiny, aloha):

@@ -13,9 +13,9 @@ from pathlib import Path
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import QwenVlaError, suggest
+from qwen_vla_ros.freed_memory import keep_freed_memory
 from qwen_vla_ros.serving.address import read_token
 from qwen_vla_ros.serving.fault import FAULTS, Fault
-from qwen_vla_ros.serving.freed_memory import keep_freed_memory
 from qwen_vla_ros.serving.mock import MOTIONS, Latency, MockPolicy
 from qwen_vla_ros.serving.recording import Recorder, read_recording
 from qwen_vla_ros.serving.replay import ReplayPolicy

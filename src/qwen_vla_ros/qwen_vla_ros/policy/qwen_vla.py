@@ -229,10 +229,11 @@ class QwenVlaPolicy:
 
     def _settled(self, committed: FloatArray | None) -> Committed | None:
         """Return committed rows (d, c), in robot units, as the decoder wants them."""
-        if self._method is None or (committed is None and self._method == "guidance"):
+        # A frozen prefix of no rows keeps the shapes of a recorded call; elsewhere it is no use.
+        keeps_shapes = self._method == "prefix" and self._model.is_recorded
+        if self._method is None or (committed is None and not keeps_shapes):
             return None
         channels = len(self._embodiment.channels)
-        # A frozen prefix of no rows keeps the shapes of the call.
         rows = np.empty((0, channels)) if committed is None else np.asarray(committed, np.float64)
         if rows.ndim != 2 or rows.shape[1] != channels or len(rows) > self._horizon:
             raise ValueError(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import CheckpointError
+from qwen_vla_ros.freed_memory import keep_freed_memory
 from qwen_vla_ros.ros.parameters import parameter
 from qwen_vla_ros.serving.address import (
     LONGEST_DEADLINE_S,
@@ -86,6 +87,7 @@ def load_policy(parameters: PolicyParameters, embodiment: Embodiment) -> Policy:
         QwenVlaError: There is no such checkpoint or server, it is not for this robot, or there is
             no expert for this robot's world.
     """
+    keep_freed_memory()
     if parameters.policy == "remote":
         return _load_remote(parameters, embodiment)
     if parameters.policy == "expert":
@@ -116,10 +118,8 @@ def load_policy(parameters: PolicyParameters, embodiment: Embodiment) -> Policy:
 
 
 def _load_remote(parameters: PolicyParameters, embodiment: Embodiment) -> Policy:
-    from qwen_vla_ros.serving.freed_memory import keep_freed_memory
     from qwen_vla_ros.serving.remote_policy import RemotePolicy
 
-    keep_freed_memory()
     address = ServerAddress.from_words(
         parameters.server,
         token_file=parameters.server_token_file,
