@@ -122,6 +122,15 @@ class NodeProcess:
         """Send any signal."""
         self._process.send_signal(number)
 
+    def shared_memory(self) -> set[Path]:
+        """Return the segments of the transport that the process has in use."""
+        try:
+            lines = Path(f"/proc/{self._process.pid}/maps").read_text().splitlines()
+        except OSError:
+            return set()  # it has ended
+        names = {line.split(maxsplit=5)[5] for line in lines if "/dev/shm/" in line}
+        return {Path(name) for name in names if "/fastrtps_" in name}
+
     def exit_status(self) -> int | None:
         """Return the exit status, or None while the process runs."""
         return self._process.poll()
@@ -214,8 +223,12 @@ class RosGraph:
 
     def close(self) -> None:
         """End the processes first, then the node."""
+        # Whoever is killed leaves its segments behind; what is left fills the memory in the end.
+        segments = set().union(*(process.shared_memory() for process in self._processes))
         for process in self._processes:
             process.close()
+        for segment in segments:
+            segment.unlink(missing_ok=True)
         self._closing = True
         self._thread.join(2)
         self._executor.shutdown()
