@@ -488,11 +488,12 @@ def test_with_a_second_gate_neither_lets_itself_be_armed(ros_graph, aloha):
 
 def test_the_gate_process_knows_no_model_and_starts_in_a_second():
     code = (
-        "import time; begin = time.perf_counter()\n"
+        # Of the processor's time: what others take of it meanwhile says nothing about the gate.
+        "import time; begin = time.process_time()\n"
         "import sys, qwen_vla_ros.nodes.arm_gate, qwen_vla_ros.nodes.base_gate\n"
         "from qwen_vla_ros.embodiment.load import load_embodiment\n"
         "load_embodiment('aloha_sim')\n"
-        "print(time.perf_counter() - begin)\n"
+        "print(time.process_time() - begin)\n"
         "heavy = {'torch', 'transformers', 'mujoco', 'pinocchio', 'qwen_vla_ros.policy'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
