@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from qwen_vla_msgs.msg import ActionChunk, SafetyState
+    from rclpy.action.client import ClientGoalHandle
+    from sensor_msgs.msg import JointState
     from std_srvs.srv import Trigger
 
     from qwen_vla_ros.bringup import Bringup
@@ -202,6 +205,10 @@ class RosGraph:
         self._processes += processes.values()
         return processes
 
+    def observe_arms(self, patience_s: float = 5.0) -> ArmsObserver:
+        """Return who watches two simulated arms; `patience_s` is for goals to be answered."""
+        return ArmsObserver(self, patience_s)
+
     def call(self, name: str) -> Trigger.Response:
         """Call a Trigger service, waiting for it to be there."""
         from std_srvs.srv import Trigger
@@ -234,6 +241,68 @@ class RosGraph:
         self._executor.shutdown()
         self.node.destroy_node()
         self._context.try_shutdown()
+
+
+class ArmsObserver:
+    """Notes how fast the arms move, how far the last chunk reached, and what the gate says."""
+
+    STILL = 0.05
+    """rad/s; a simulated servo that holds trembles below this."""
+
+    def __init__(self, graph: RosGraph, patience_s: float) -> None:
+        from qwen_vla_msgs.action import ExecuteInstruction
+        from qwen_vla_msgs.msg import ActionChunk, SafetyState
+        from rclpy.action import ActionClient
+        from sensor_msgs.msg import JointState
+
+        from qwen_vla_ros.ros.qos import COMMAND, LATCHED, SENSOR
+
+        self.graph = graph
+        self._patience_s = patience_s
+        self._goal_type = ExecuteInstruction.Goal
+        self.speeds: list[tuple[float, float]] = []
+        self.chunk_end_s = 0.0
+        self.chunks = 0
+        self.safety: SafetyState | None = None
+        node, chunks = graph.node, "policy/output/action_chunk"
+        safety = "arm_gate/output/safety_state"
+        node.create_subscription(JointState, "joint_states", self._on_joints, SENSOR)
+        node.create_subscription(ActionChunk, chunks, self._on_chunk, COMMAND)
+        node.create_subscription(SafetyState, safety, self._on_safety, LATCHED)
+        self.action = ActionClient(node, ExecuteInstruction, "execute_instruction")
+
+    def send_goal(self, instruction: str, seconds: float) -> ClientGoalHandle:
+        """Have an instruction accepted."""
+        goal = self._goal_type(instruction=instruction, time_limit_s=seconds)
+        sent = self.action.send_goal_async(goal)
+        assert self.graph.wait_for(sent.done, self._patience_s)
+        assert sent.result().accepted
+        return sent.result()
+
+    def is_moving(self, speed: float) -> bool:
+        """Say whether a joint was faster than `speed` (rad/s) when last seen."""
+        return self.speeds[-1][1] > speed
+
+    def last_motion_s(self, since_s: float = 0.0) -> float:
+        """When the arms were last seen moving after a time; that time if they were not."""
+        moved = (now_s for now_s, speed in self.speeds if speed > self.STILL and now_s > since_s)
+        return max(moved, default=since_s)
+
+    def now_s(self) -> float:
+        """ROS time in seconds."""
+        return self.graph.node.get_clock().now().nanoseconds * 1e-9
+
+    def _on_joints(self, message: JointState) -> None:
+        self.speeds.append((self.now_s(), float(max(map(abs, message.velocity)))))
+
+    def _on_chunk(self, message: ActionChunk) -> None:
+        stamp = message.header.stamp
+        rows = len(message.actions) // len(message.channels)
+        self.chunk_end_s = stamp.sec + stamp.nanosec * 1e-9 + rows * message.dt
+        self.chunks += rows > 0  # the end of an episode is no answer
+
+    def _on_safety(self, message: SafetyState) -> None:
+        self.safety = message
 
 
 def _holds(claim: Callable[[], object]) -> bool:

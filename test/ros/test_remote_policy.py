@@ -9,25 +9,20 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
 
 from qwen_vla_msgs.action import ExecuteInstruction
-from qwen_vla_msgs.msg import ActionChunk, SafetyState
-from rclpy.action import ActionClient
-from sensor_msgs.msg import JointState
+from qwen_vla_msgs.msg import SafetyState
 
 from qwen_vla_ros.bringup import Bringup
 from qwen_vla_ros.embodiment.load import load_embodiment
-from qwen_vla_ros.ros.qos import COMMAND, LATCHED, SENSOR
 
 pytestmark = pytest.mark.ros
 
 MOVING = 0.1
-STILL = 0.05
-"""rad/s; a simulated servo that holds trembles below this, the mock's swing reaches 0.2."""
+"""rad/s; the mock's swing reaches 0.2."""
 RECONNECT_S = 5.0
 BUSY_S = 10.0
 """What a busy machine may add."""
@@ -54,56 +49,6 @@ class Server:
         self.process.communicate(timeout=20)
 
 
-class Witness:
-    """Notes how fast the arms move, how far the last chunk reached, and what the gate says."""
-
-    def __init__(self, graph, policy) -> None:
-        self.graph = graph
-        self.policy = policy
-        self.speeds: list[tuple[float, float]] = []
-        self.chunk_end_s = 0.0
-        self.chunks = 0
-        self.safety: SafetyState | None = None
-        node = graph.node
-        node.create_subscription(JointState, "joint_states", self._on_joints, SENSOR)
-        node.create_subscription(
-            ActionChunk, "policy/output/action_chunk", self._on_chunk, COMMAND
-        )
-        node.create_subscription(
-            SafetyState, "arm_gate/output/safety_state", self._on_safety, LATCHED
-        )
-        self.action = ActionClient(node, ExecuteInstruction, "execute_instruction")
-
-    def send_goal(self, seconds: float):
-        goal = ExecuteInstruction.Goal(instruction="swing gently", time_limit_s=seconds)
-        sent = self.action.send_goal_async(goal)
-        assert self.graph.wait_for(sent.done, BUSY_S)
-        assert sent.result().accepted
-        return sent.result()
-
-    def is_moving(self) -> bool:
-        return self.speeds[-1][1] > MOVING
-
-    def last_motion_s(self, since_s: float = 0.0) -> float:
-        moved = (now_s for now_s, speed in self.speeds if speed > STILL and now_s > since_s)
-        return max(moved, default=since_s)
-
-    def now_s(self) -> float:
-        return self.graph.node.get_clock().now().nanoseconds * 1e-9
-
-    def _on_joints(self, message: JointState) -> None:
-        self.speeds.append((self.now_s(), float(np.abs(message.velocity).max())))
-
-    def _on_chunk(self, message: ActionChunk) -> None:
-        stamp = message.header.stamp
-        rows = len(message.actions) // len(message.channels)
-        self.chunk_end_s = stamp.sec + stamp.nanosec * 1e-9 + rows * message.dt
-        self.chunks += rows > 0  # the end of an episode is no answer
-
-    def _on_safety(self, message: SafetyState) -> None:
-        self.safety = message
-
-
 @pytest.fixture
 def swinging(ros_graph):
     """Starts a server and a robot that asks it; returns both once the arms move."""
@@ -115,12 +60,15 @@ def swinging(ros_graph):
         robot = load_embodiment("aloha_sim")
         uri = f"ws://127.0.0.1:{server.port}"
         processes = ros_graph.bring_up(Bringup(robot=robot, policy="remote", server=uri))
-        witness = Witness(ros_graph, processes["policy"])
+        witness = ros_graph.observe_arms(BUSY_S)
+        witness.policy = processes["policy"]
         assert ros_graph.wait_for(witness.action.server_is_ready, 40)
         assert processes["policy"].wait_for_line("[policy]: active", 40)
         assert ros_graph.wait_for(lambda: ros_graph.call("arm_gate/arm").success, 20)
-        goal = witness.send_goal(seconds)
-        assert ros_graph.wait_for(witness.is_moving, 10 + BUSY_S), processes["policy"].output
+        goal = witness.send_goal("swing gently", seconds)
+        assert ros_graph.wait_for(lambda: witness.is_moving(MOVING), 10 + BUSY_S), processes[
+            "policy"
+        ].output
         return server, witness, goal
 
     def again(port: int) -> Server:
@@ -148,7 +96,7 @@ def test_arms_rest_when_the_server_is_lost_and_go_on_when_it_is_back(ros_graph, 
         again(server.port)
     else:
         server.process.send_signal(signal.SIGCONT)
-    assert ros_graph.wait_for(witness.is_moving, RECONNECT_S + BUSY_S)
+    assert ros_graph.wait_for(lambda: witness.is_moving(MOVING), RECONNECT_S + BUSY_S)
     assert witness.safety.violations == 0
 
 
@@ -158,7 +106,7 @@ def test_a_half_open_server_is_left_and_asked_again(ros_graph, swinging):
     assert witness.policy.wait_for_line("connection lost: nothing within", 20 + BUSY_S)
     at = witness.chunks
     assert ros_graph.wait_for(lambda: witness.chunks > at + 10, RECONNECT_S + BUSY_S)
-    assert ros_graph.wait_for(witness.is_moving, 5 + BUSY_S)
+    assert ros_graph.wait_for(lambda: witness.is_moving(MOVING), 5 + BUSY_S)
     assert witness.safety.armed
     assert witness.safety.violations == 0
 
@@ -190,13 +138,13 @@ def test_a_server_that_is_back_arms_nothing(ros_graph, swinging):
     deadline_s = time.monotonic() + RECONNECT_S + BUSY_S
     while witness.chunks < chunks + 3:  # the server answers again
         assert time.monotonic() < deadline_s
-        witness.send_goal(5.0)
+        witness.send_goal("swing gently", 5.0)
         time.sleep(1.0)
     assert witness.last_motion_s(stopped_s) == stopped_s
     assert not witness.safety.armed
     assert ros_graph.wait_for(lambda: ros_graph.call("arm_gate/arm").success, 20)
-    witness.send_goal(20.0)
-    assert ros_graph.wait_for(witness.is_moving, BUSY_S)
+    witness.send_goal("swing gently", 20.0)
+    assert ros_graph.wait_for(lambda: witness.is_moving(MOVING), BUSY_S)
 
 
 def test_a_policy_that_is_there_before_its_server_waits_for_it(ros_graph):

@@ -5,62 +5,19 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
 
-from qwen_vla_msgs.action import ExecuteInstruction
-from qwen_vla_msgs.msg import ActionChunk, SafetyState
-from rclpy.action import ActionClient
-from sensor_msgs.msg import JointState
+from qwen_vla_msgs.msg import SafetyState
 
 from qwen_vla_ros.bringup import Bringup
 from qwen_vla_ros.embodiment.load import load_embodiment
-from qwen_vla_ros.ros.qos import COMMAND, LATCHED, SENSOR
 
 pytestmark = pytest.mark.ros
 
 MOVING = 0.3
-STILL = 0.05
-"""rad/s; a simulated servo that holds trembles below this."""
-
-
-class Observer:
-    """Notes when the arms move, what was asked of them, and what the gate says."""
-
-    def __init__(self, graph) -> None:
-        self.graph = graph
-        self.speeds: list[tuple[float, float]] = []
-        self.chunk_end_s = 0.0
-        self.safety: SafetyState | None = None
-        node = graph.node
-        node.create_subscription(JointState, "joint_states", self._on_joints, SENSOR)
-        node.create_subscription(
-            ActionChunk, "policy/output/action_chunk", self._on_chunk, COMMAND
-        )
-        node.create_subscription(
-            SafetyState, "arm_gate/output/safety_state", self._on_safety, LATCHED
-        )
-        self.action = ActionClient(node, ExecuteInstruction, "execute_instruction")
-
-    def now_s(self) -> float:
-        return self.graph.node.get_clock().now().nanoseconds * 1e-9
-
-    def _on_joints(self, message: JointState) -> None:
-        self.speeds.append((self.now_s(), float(np.abs(message.velocity).max())))
-
-    def _on_chunk(self, message: ActionChunk) -> None:
-        stamp = message.header.stamp
-        rows = len(message.actions) // len(message.channels)
-        self.chunk_end_s = stamp.sec + stamp.nanosec * 1e-9 + rows * message.dt
-
-    def _on_safety(self, message: SafetyState) -> None:
-        self.safety = message
-
-    def last_motion_s(self) -> float:
-        """When the arms were last seen moving."""
-        return max((time_s for time_s, speed in self.speeds if speed > STILL), default=0.0)
+"""rad/s; a hand-over is much faster."""
 
 
 @pytest.fixture
@@ -68,14 +25,11 @@ def moving_arms(ros_graph):
     """A simulated ALOHA in the middle of a hand-over, its processes, and an observer."""
     robot = load_embodiment("aloha_sim")
     processes = ros_graph.bring_up(Bringup(robot=robot, policy="expert"))
-    observer = Observer(ros_graph)
+    observer = ros_graph.observe_arms()
     assert ros_graph.wait_for(observer.action.server_is_ready, 40)
     assert processes["policy"].wait_for_line("[policy]: active", 40)
     assert ros_graph.wait_for(lambda: ros_graph.call("arm_gate/arm").success, 20)
-    goal = ExecuteInstruction.Goal(instruction="hand over the red cube", time_limit_s=30.0)
-    sent = observer.action.send_goal_async(goal)
-    assert ros_graph.wait_for(sent.done, 5)
-    assert sent.result().accepted
+    observer.send_goal("hand over the red cube", 30.0)
     assert ros_graph.wait_for(lambda: observer.speeds[-1][1] > MOVING, 10)
     time.sleep(0.5)
     return processes, observer

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from qwen_vla_ros.arguments import CONTINUATIONS, POLICIES, PRECISIONS
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import CheckpointError
 from qwen_vla_ros.freed_memory import keep_freed_memory
@@ -22,19 +23,19 @@ from qwen_vla_ros.types import Policy
 class PolicyParameters:
     """Parameters that choose and set up a policy."""
 
-    policy: str = parameter("Which policy answers.", choices=("qwen_vla", "expert", "remote"))
+    policy: str = parameter("Which policy answers.", choices=POLICIES)
     checkpoint: str = parameter("Checkpoint directory of the qwen_vla policy.", default="")
     device: str = parameter("Where the model runs: cpu, cuda, cuda:1 ...", default="cpu")
     precision: str = parameter(
         "Numbers the model computes in; auto is bf16 on a GPU and fp32 on a CPU.",
         default="auto",
-        choices=("auto", "fp32", "bf16"),
+        choices=PRECISIONS,
     )
     adapter: str = parameter("Folder of a LoRA adapter for the checkpoint.", default="")
     continuation: str = parameter(
         "How a chunk continues what is being played; auto is what the checkpoint was trained for.",
         default="auto",
-        choices=("auto", "prefix", "guidance", "none"),
+        choices=CONTINUATIONS,
     )
     steps: int = parameter(
         "Euler steps of the flow from noise to actions.", default=4, minimum=1, maximum=100
