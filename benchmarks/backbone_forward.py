@@ -16,15 +16,15 @@ from side_by_side import Comparison, arguments, interleave, report
 from torch import Tensor
 from transformers.models.qwen3_5 import Qwen3_5ForConditionalGeneration
 
+from qwen_vla_ros.checkpoint.corpus import corpus
+from qwen_vla_ros.checkpoint.vocabulary import trimmed_tokenizer
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.freed_memory import keep_freed_memory
-from qwen_vla_ros.policy.backbone import Backbone, family_config
-from qwen_vla_ros.policy.config import NANO, BackboneConfig, VisionConfig
-from qwen_vla_ros.policy.corpus import corpus
-from qwen_vla_ros.policy.fast_backbone import FastBackbone
-from qwen_vla_ros.policy.image_processing import ImageProcessor
-from qwen_vla_ros.policy.inputs import Inputs, collate, patches_of
-from qwen_vla_ros.policy.vocabulary import trimmed_tokenizer
+from qwen_vla_ros.model.backbone import Backbone, family_config
+from qwen_vla_ros.model.config import NANO, BackboneConfig, VisionConfig
+from qwen_vla_ros.model.fast_backbone import FastBackbone
+from qwen_vla_ros.model.image_processing import ImageProcessor
+from qwen_vla_ros.model.inputs import Inputs, collate, patches_of
 from qwen_vla_ros.prompt.build import build_prompt
 
 GOAL = 1.6

@@ -18,12 +18,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from qwen_vla_ros.freed_memory import keep_freed_memory
-from qwen_vla_ros.policy.action_decoder import ActionDecoder
-from qwen_vla_ros.policy.backbone import Context
-from qwen_vla_ros.policy.block import Block
-from qwen_vla_ros.policy.compute import use_threads
-from qwen_vla_ros.policy.config import NANO, DecoderConfig
-from qwen_vla_ros.policy.decoding import decode
+from qwen_vla_ros.model.action_decoder import ActionDecoder
+from qwen_vla_ros.model.backbone import Context
+from qwen_vla_ros.model.block import Block
+from qwen_vla_ros.model.compute import use_threads
+from qwen_vla_ros.model.config import NANO, DecoderConfig
+from qwen_vla_ros.model.decoding import decode
 
 STEPS = 10
 HORIZON = 16

@@ -17,8 +17,8 @@ from untrained import untrained
 
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.freed_memory import keep_freed_memory
-from qwen_vla_ros.policy.compute import peak_memory_gib
-from qwen_vla_ros.policy.config import PRESETS
+from qwen_vla_ros.model.compute import peak_memory_gib
+from qwen_vla_ros.model.config import PRESETS
 from qwen_vla_ros.policy.qwen_vla import QwenVlaPolicy
 from qwen_vla_ros.prompt.build import build_prompt
 

@@ -20,9 +20,9 @@ import torch
 from side_by_side import Comparison, arguments, interleave, report
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from qwen_vla_ros.policy.config import NANO
-from qwen_vla_ros.policy.fit import Size
-from qwen_vla_ros.policy.image_processing import ImageProcessor, Patches
+from qwen_vla_ros.model.config import NANO
+from qwen_vla_ros.model.fit import Size
+from qwen_vla_ros.model.image_processing import ImageProcessor, Patches
 from qwen_vla_ros.types import ImageArray
 
 GOAL = 8.0

@@ -18,14 +18,14 @@ from image_processing import stock as stock_processor
 from side_by_side import Comparison, arguments, interleave, report
 from untrained import untrained
 
+from qwen_vla_ros.checkpoint.checkpoint import Checkpoint
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.freed_memory import keep_freed_memory
-from qwen_vla_ros.policy.backbone import Context
-from qwen_vla_ros.policy.checkpoint import Checkpoint
-from qwen_vla_ros.policy.config import NANO
-from qwen_vla_ros.policy.flow import draw_noise
-from qwen_vla_ros.policy.inputs import Inputs
+from qwen_vla_ros.model.backbone import Context
+from qwen_vla_ros.model.config import NANO
+from qwen_vla_ros.model.flow import draw_noise
+from qwen_vla_ros.model.inputs import Inputs
 from qwen_vla_ros.policy.qwen_vla import QwenVlaPolicy
 from qwen_vla_ros.policy.suitability import statistics_for
 from qwen_vla_ros.prompt.build import build_prompt

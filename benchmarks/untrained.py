@@ -5,16 +5,16 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from qwen_vla_ros.checkpoint.checkpoint import Checkpoint
+from qwen_vla_ros.checkpoint.corpus import corpus
+from qwen_vla_ros.checkpoint.fresh_checkpoint import TRIMMED
+from qwen_vla_ros.checkpoint.manifest import Manifest, Provenance
+from qwen_vla_ros.checkpoint.normalization import limits_as_statistics
+from qwen_vla_ros.checkpoint.vocabulary import trimmed_tokenizer, whole_tokenizer
+from qwen_vla_ros.checkpoint.weights import fresh_model
 from qwen_vla_ros.embodiment.embodiment import Embodiment
-from qwen_vla_ros.policy.checkpoint import Checkpoint
-from qwen_vla_ros.policy.config import ModelConfig
-from qwen_vla_ros.policy.corpus import corpus
-from qwen_vla_ros.policy.fresh_checkpoint import TRIMMED
-from qwen_vla_ros.policy.image_processing import ImageProcessor
-from qwen_vla_ros.policy.manifest import Manifest, Provenance
-from qwen_vla_ros.policy.normalization import limits_as_statistics
-from qwen_vla_ros.policy.vocabulary import trimmed_tokenizer, whole_tokenizer
-from qwen_vla_ros.policy.weights import fresh_model
+from qwen_vla_ros.model.config import ModelConfig
+from qwen_vla_ros.model.image_processing import ImageProcessor
 from qwen_vla_ros.types import Prompt
 
 

@@ -26,18 +26,17 @@ class Breach:
 
 LAYERS = "Rooms import downwards only; rooms on one floor are strangers"
 NO_ROS = "Nothing below ros/ knows ROS"
-TORCH = "Tensors stay in policy/"
+TORCH = "Tensors stay in model/, checkpoint/, policy/ and training/"
 SAFETY = "A safety process reaches neither torch nor policy/, not even indirectly"
 NODES = "Nodes never import nodes"
 MUJOCO = "MuJoCo stays in sim/"
 POLICY = "The policy process, scripted experts included, never reaches into the simulator"
 
 BREACHES = (
-    Breach(LAYERS, "embodiment/load.py", "import qwen_vla_ros.policy.config"),
+    Breach(LAYERS, "embodiment/load.py", "import qwen_vla_ros.model.config"),
     Breach(LAYERS, "types.py", "import qwen_vla_ros.embodiment.schema"),
     Breach(LAYERS, "safety/envelope.py", "import qwen_vla_ros.execution.replan"),
     Breach(LAYERS, "observation/buffer.py", "import qwen_vla_ros.prompt.build"),
-    Breach(LAYERS, "serving/session.py", "import qwen_vla_ros.policy.worker"),
     Breach(LAYERS, "execution/replan.py", "import qwen_vla_ros.serving.remote_policy"),
     Breach(LAYERS, "sim/world.py", "import qwen_vla_ros.ros.qos"),
     Breach(LAYERS, "bringup.py", "import qwen_vla_ros.cli.main"),
@@ -53,7 +52,7 @@ BREACHES = (
     Breach(SAFETY, "nodes/arm_gate.py", "import torch"),
     Breach(SAFETY, "nodes/arm_gate.py", "import qwen_vla_ros.serving.websocket"),
     Breach(SAFETY, "nodes/base_gate.py", "import qwen_vla_ros.ros.load_policy"),
-    Breach(SAFETY, "ros/parameters.py", "import qwen_vla_ros.policy.config"),
+    Breach(SAFETY, "ros/parameters.py", "import qwen_vla_ros.model.config"),
     Breach(NODES, "nodes/policy.py", "import qwen_vla_ros.nodes.base_gate"),
     Breach(MUJOCO, "evaluation/interval.py", "import mujoco"),
     Breach(POLICY, "sim/experts.py", "import qwen_vla_ros.sim.offscreen"),

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
+from qwen_vla_ros.checkpoint.checkpoint import load_checkpoint
 from qwen_vla_ros.cli.init import init
 from qwen_vla_ros.errors import CheckpointError
-from qwen_vla_ros.policy.checkpoint import load_checkpoint
 
 
 def test_init_makes_a_checkpoint_for_the_named_robots(tmp_path, capsys):

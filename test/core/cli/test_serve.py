@@ -44,7 +44,7 @@ def test_wishes_that_cannot_be_had_are_refused_with_a_sentence(options, sentence
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
-    from qwen_vla_ros.policy.fresh_checkpoint import init_checkpoint
+    from qwen_vla_ros.checkpoint.fresh_checkpoint import init_checkpoint
 
     folder = tmp_path_factory.mktemp("checkpoint") / "nano"
     init_checkpoint("nano", folder, [load_embodiment("diffbot_sim")], 0)

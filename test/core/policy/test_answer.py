@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from qwen_vla_ros.checkpoint.checkpoint import load_checkpoint
+from qwen_vla_ros.model.inputs import collate
+from qwen_vla_ros.model.tokenizer import PromptTokenizer
 from qwen_vla_ros.policy.answer import MAX_IMAGE_TOKENS, answer, chat_sample, fitting_size
-from qwen_vla_ros.policy.checkpoint import load_checkpoint
-from qwen_vla_ros.policy.inputs import collate
-from qwen_vla_ros.policy.tokenizer import PromptTokenizer
 
 QUESTION = "what do you see?"
 

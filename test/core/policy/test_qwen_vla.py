@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from qwen_vla_ros.checkpoint.checkpoint import load_checkpoint
+from qwen_vla_ros.checkpoint.normalization import limits_as_statistics
 from qwen_vla_ros.embodiment.schema import HistorySpec
 from qwen_vla_ros.errors import CheckpointError
-from qwen_vla_ros.policy.checkpoint import load_checkpoint
-from qwen_vla_ros.policy.normalization import limits_as_statistics
 from qwen_vla_ros.policy.qwen_vla import QwenVlaPolicy
 from qwen_vla_ros.prompt.build import build_prompt
 from qwen_vla_ros.types import Policy

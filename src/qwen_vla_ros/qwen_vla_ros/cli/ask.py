@@ -44,9 +44,9 @@ def ask(
     if not question.strip():
         raise QwenVlaError("the question is empty; ask something.")
 
+    from qwen_vla_ros.checkpoint.checkpoint import load_checkpoint
+    from qwen_vla_ros.model.precision import dtype_of
     from qwen_vla_ros.policy.answer import answer
-    from qwen_vla_ros.policy.checkpoint import load_checkpoint
-    from qwen_vla_ros.policy.precision import dtype_of
 
     # transformers asks for faster kernels by name, and there are none for a CPU.
     logging.getLogger("transformers.integrations.hub_kernels").setLevel(logging.ERROR)

@@ -49,7 +49,7 @@ def bench(
         EmbodimentError: When the robot cannot be loaded.
     """
     # torch takes seconds to import, and `qwen-vla --help` should not.
-    from qwen_vla_ros.policy.compute import peak_memory_gib, use_threads
+    from qwen_vla_ros.model.compute import peak_memory_gib, use_threads
     from qwen_vla_ros.policy.qwen_vla import QwenVlaPolicy
 
     embodiment = load_embodiment(robot)
@@ -113,7 +113,7 @@ def _measured(checkpoint: Path | None, robot: Embodiment) -> Iterator[tuple[Path
     if checkpoint is not None:
         yield checkpoint, str(checkpoint)
         return
-    from qwen_vla_ros.policy.fresh_checkpoint import init_checkpoint
+    from qwen_vla_ros.checkpoint.fresh_checkpoint import init_checkpoint
 
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "nano"

@@ -32,11 +32,11 @@ def init(
         EmbodimentError: When a robot cannot be loaded.
     """
     # torch takes seconds to import, and `qwen-vla --help` should not.
+    from qwen_vla_ros.checkpoint.checkpoint import read_manifest
+    from qwen_vla_ros.checkpoint.folder import refuse_existing
+    from qwen_vla_ros.checkpoint.fresh_checkpoint import init_checkpoint
+    from qwen_vla_ros.checkpoint.published import find_published
     from qwen_vla_ros.embodiment.load import load_embodiment
-    from qwen_vla_ros.policy.checkpoint import read_manifest
-    from qwen_vla_ros.policy.folder import refuse_existing
-    from qwen_vla_ros.policy.fresh_checkpoint import init_checkpoint
-    from qwen_vla_ros.policy.published import find_published
 
     embodiments = [load_embodiment(robot) for robot in robots]
     refuse_existing(out)  # before anything is fetched

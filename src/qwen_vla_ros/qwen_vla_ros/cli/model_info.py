@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from qwen_vla_ros.policy.config import ModelConfig
-    from qwen_vla_ros.policy.manifest import Manifest
-    from qwen_vla_ros.policy.normalization import Normalization
-    from qwen_vla_ros.policy.weights_files import StoredWeight
+    from qwen_vla_ros.checkpoint.manifest import Manifest
+    from qwen_vla_ros.checkpoint.normalization import Normalization
+    from qwen_vla_ros.checkpoint.weights_files import StoredWeight
+    from qwen_vla_ros.model.config import ModelConfig
 
 _NAME, _NUMBER = 22, 12
 
@@ -26,7 +26,7 @@ def model_info(preset: str = "", checkpoint: Path | None = None) -> int:
         CheckpointError: When there is no such preset, or the checkpoint cannot be used.
     """
     from qwen_vla_ros.errors import CheckpointError, suggest
-    from qwen_vla_ros.policy.config import PAPER, PRESETS
+    from qwen_vla_ros.model.config import PAPER, PRESETS
 
     if checkpoint is not None:
         if preset:
@@ -41,9 +41,9 @@ def model_info(preset: str = "", checkpoint: Path | None = None) -> int:
 
 
 def _checkpoint_info(directory: Path) -> int:
-    from qwen_vla_ros.policy.checkpoint import NORMALIZATION, read_manifest
-    from qwen_vla_ros.policy.normalization import load_statistics
-    from qwen_vla_ros.policy.weights_files import find_weights
+    from qwen_vla_ros.checkpoint.checkpoint import NORMALIZATION, read_manifest
+    from qwen_vla_ros.checkpoint.normalization import load_statistics
+    from qwen_vla_ros.checkpoint.weights_files import find_weights
 
     manifest = read_manifest(directory)
     stored = find_weights(directory)
@@ -57,7 +57,11 @@ def _checkpoint_info(directory: Path) -> int:
 
 
 def _print_parameters(config: ModelConfig) -> None:
-    from qwen_vla_ros.policy.parameter_table import BACKBONE_ROWS, DECODER_ROWS, parameter_table
+    from qwen_vla_ros.checkpoint.parameter_table import (
+        BACKBONE_ROWS,
+        DECODER_ROWS,
+        parameter_table,
+    )
 
     table = parameter_table(config)
     blocks = config.decoder.num_blocks
@@ -75,7 +79,7 @@ def _print_count(name: str, count: int, more: str = "") -> None:
 
 
 def _print_memory(configs: Mapping[str, ModelConfig], marked: str = "") -> None:
-    from qwen_vla_ros.policy.parameter_table import PRECISIONS, parameter_table
+    from qwen_vla_ros.checkpoint.parameter_table import PRECISIONS, parameter_table
 
     head = "".join(f"{name:>{_NUMBER}}" for name in PRECISIONS)
     width = _NUMBER * len(PRECISIONS)

@@ -159,7 +159,7 @@ def _policy(
 
 def _model(wishes: Wishes, embodiment: Embodiment) -> tuple[str, Callable[[], Policy]]:
     # Torch takes a second to import, and only this policy needs it.
-    from qwen_vla_ros.policy.compute import use_threads
+    from qwen_vla_ros.model.compute import use_threads
     from qwen_vla_ros.policy.qwen_vla import QwenVlaPolicy
     from qwen_vla_ros.serving.one_thread import OneThread, OneThreadPolicy
 

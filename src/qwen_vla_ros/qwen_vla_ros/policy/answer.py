@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from qwen_vla_ros.policy.checkpoint import Checkpoint
-from qwen_vla_ros.policy.fit import Size
-from qwen_vla_ros.policy.image_processing import Patches
-from qwen_vla_ros.policy.inputs import collate
-from qwen_vla_ros.policy.tokenizer import ChatTokens
+from qwen_vla_ros.checkpoint.checkpoint import Checkpoint
+from qwen_vla_ros.model.fit import Size
+from qwen_vla_ros.model.image_processing import Patches
+from qwen_vla_ros.model.inputs import collate
+from qwen_vla_ros.model.tokenizer import ChatTokens
 from qwen_vla_ros.types import ImageArray
 
 MAX_IMAGE_TOKENS = 256

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from qwen_vla_ros.checkpoint.checkpoint import NORMALIZATION, Checkpoint
+from qwen_vla_ros.checkpoint.normalization import Normalization, check_horizon
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import CheckpointError, suggest
-from qwen_vla_ros.policy.checkpoint import NORMALIZATION, Checkpoint
-from qwen_vla_ros.policy.normalization import Normalization, check_horizon
 
 log = logging.getLogger(__name__)
 

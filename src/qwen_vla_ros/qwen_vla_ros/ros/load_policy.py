@@ -101,7 +101,7 @@ def load_policy(parameters: PolicyParameters, embodiment: Embodiment) -> Policy:
             "Make one with: qwen-vla init --preset nano --out DIR"
         )
     # Torch takes a second to import, and only this policy needs it.
-    from qwen_vla_ros.policy.compute import use_threads
+    from qwen_vla_ros.model.compute import use_threads
     from qwen_vla_ros.policy.qwen_vla import QwenVlaPolicy
 
     use_threads(parameters.threads)

@@ -1,0 +1,70 @@
+"""Guidance: a chunk is continued by a decoder that was never shown how to.
+
+At every step the estimate of the clean chunk is pulled to the rows that are played already, by
+the gradient of their distance with respect to the noisy chunk: pseudo-inverse guidance as in
+Black, Galliker and Levine, "Real-Time Execution of Action Chunking Flow Policies" (2025), with
+time turned round: there 0 is noise, here 1 is. It costs a backward pass per step.
+
+Shapes: B batch, H action steps, K action channels (padded).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from qwen_vla_ros.model.committed import Committed
+
+STRONGEST = 5.0
+"""The pull is clipped here; the paper's beta, chosen there for few steps."""
+
+
+def strength(t: float) -> float:
+    """Return the weight of the pull at flow time `t`, which grows without bound at both ends."""
+    unbounded = (t**2 + (1 - t) ** 2) / (t * (1 - t)) if 0 < t < 1 else math.inf
+    return min(unbounded, STRONGEST)
+
+
+def soft_weights(committed: Committed) -> Tensor:
+    """Return how much each row counts; (B, H).
+
+    Committed rows count whole. Over the planned rows after them the weight falls from nearly one
+    to nearly zero: the further away a row is, the more freely it may answer what was seen since.
+    """
+    rows = committed.rows.float()
+    if committed.planned is None:
+        return rows
+    planned = committed.planned & ~committed.rows
+    count = planned.sum(dim=1, keepdim=True)
+    left = (count - planned.cumsum(dim=1) + 1) / (count + 1)  # 1 - 1/(n+1), ..., 1/(n+1)
+    fading = left * torch.expm1(left) / (math.e - 1)
+    return torch.where(committed.rows, rows, fading * planned)
+
+
+def guide(
+    velocity: Callable[[Tensor, int], Tensor], committed: Committed, steps: int
+) -> Callable[[Tensor, int], Tensor]:
+    """Return `velocity` with the pull towards `committed` in it.
+
+    Args:
+        velocity: As `flow.sample` takes it; it must be differentiable in its first argument, so
+            nothing that it keeps may be made under `torch.inference_mode`.
+        committed: What to continue.
+        steps: Number of steps.
+    """
+    weights = soft_weights(committed).unsqueeze(-1)  # (B, H, 1)
+
+    def guided(y: Tensor, step: int) -> Tensor:
+        t = 1 - step / steps
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            y = y.clone().requires_grad_()
+            plain = velocity(y, step)
+            estimate = y - t * plain  # of the clean chunk
+            error = (committed.actions - estimate).detach() * weights
+            (pull,) = torch.autograd.grad(estimate, y, error)
+        return plain.detach() - strength(t) * pull
+
+    return guided

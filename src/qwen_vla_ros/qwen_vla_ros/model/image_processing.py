@@ -1,0 +1,204 @@
+"""Camera images become the patches that the vision encoder reads.
+
+The values and their order are those of the family's own image processor, bit for bit where an
+image has its size already. All reordering is done on bytes; what a byte is worth is looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pydantic import ConfigDict, Field
+
+from qwen_vla_ros.embodiment.schema import Fit
+from qwen_vla_ros.errors import CheckpointError
+from qwen_vla_ros.json_file import read_json, write_json
+from qwen_vla_ros.model.array_lender import ArrayLender
+from qwen_vla_ros.model.config import VisionConfig
+from qwen_vla_ros.model.fit import Size, fit_image
+from qwen_vla_ros.types import ImageArray
+
+COLOURS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """The patches of some images, one after the other.
+
+    A patch of the family spans several video frames, and an image is the same frame repeated:
+    `values` has the repetition, `stills` leaves it out.
+
+    Attributes:
+        pixels: As they were seen; (P, 3, patch, patch), uint8.
+        grids: Frames (1), rows and columns of patches, per image; (I, 3), int64.
+        processor: Who cut them, and knows what a byte is worth.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    grids: npt.NDArray[np.int64]
+    processor: ImageProcessor
+
+    @cached_property
+    def stills(self) -> npt.NDArray[np.float32]:
+        """Normalised pixels, one frame; (P, 3 * patch * patch), float32."""
+        return self.processor.normalize(self.pixels)
+
+    @cached_property
+    def values(self) -> npt.NDArray[np.float32]:
+        """Normalised pixels as the family has them; (P, 3 * temporal * patch * patch), float32."""
+        return self.processor.repeat(self.stills)
+
+
+@dataclass(frozen=True)
+class ImageProcessor:
+    """Fits, cuts and normalises images.
+
+    Attributes:
+        vision: Sizes of a patch and of the square of patches that becomes one token.
+        mean: What counts as zero, of the range 0 to 1, per colour channel.
+        std: What counts as one unit, of the range 0 to 1, per colour channel.
+    """
+
+    vision: VisionConfig
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    @cached_property
+    def _memory(self) -> ArrayLender:
+        return ArrayLender()
+
+    @cached_property
+    def _run(self) -> np.dtype[np.void]:
+        return np.dtype((np.void, self.vision.patch_size))
+
+    @cached_property
+    def levels(self) -> npt.NDArray[np.float32]:
+        """What each of the 256 levels of a colour is worth; (3, 256)."""
+        # In the family's order of operations and precision, so that the last bit agrees too.
+        shares = (np.arange(256) * (1 / 255)).astype(np.float32)
+        mean, std = (np.asarray(x, np.float32)[:, None] for x in (self.mean, self.std))
+        return (shares - mean) / std
+
+    def grid(self, size: Size) -> tuple[int, int, int]:
+        """Return frames, rows and columns of patches for an image of `size`.
+
+        Raises:
+            ValueError: When the size is not a whole number of tokens.
+        """
+        width, height = size
+        token = self.vision.token_size_px
+        if width % token or height % token:
+            raise ValueError(f"{width}x{height} px is not a multiple of {token} px both ways")
+        return 1, height // self.vision.patch_size, width // self.vision.patch_size
+
+    def __call__(
+        self,
+        images: Sequence[ImageArray],
+        sizes: Sequence[Size],
+        fits: Sequence[Fit] | None = None,
+    ) -> Patches:
+        """Return the patches of `images`, each brought to its size first.
+
+        Args:
+            images: RGB, (H, W, 3).
+            sizes: What the model sees of each.
+            fits: How each gets there when it has another shape; `None` stretches all.
+        """
+        grids = [self.grid(size) for size in sizes]
+        counts = [rows * columns for _, rows, columns in grids]
+        ways: Sequence[Fit] = ["stretch"] * len(images) if fits is None else fits
+        patch = self.vision.patch_size
+        pixels = self._memory.bytes(sum(counts), COLOURS, patch, patch)
+        end = 0
+        for image, size, fit, count in zip(images, sizes, ways, counts, strict=True):
+            begin, end = end, end + count
+            self._cut(fit_image(image, size, fit), pixels[begin:end])
+        return Patches(pixels, np.array(grids, np.int64).reshape(-1, 3), self)
+
+    def normalize(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Look up what every pixel is worth; (P, 3, patch, patch) -> (P, 3 * patch * patch)."""
+        count, area = len(pixels), self.vision.patch_size**2
+        stills = self._memory.floats(count, COLOURS, area)
+        if count:
+            # OpenCV writes where it is told, also into rows with gaps between them.
+            colours = pixels.reshape(count, COLOURS, area)
+            for colour in range(COLOURS):
+                levels = self.levels[colour : colour + 1]
+                cv2.LUT(colours[:, colour], levels, stills[:, colour])
+        return stills.reshape(count, COLOURS * area)
+
+    def repeat(self, stills: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Repeat every frame as often as the family does, colour by colour."""
+        count, frames = len(stills), self.vision.temporal_patch_size
+        area = self.vision.patch_size**2
+        values = self._memory.floats(count * COLOURS, frames * area)
+        if count:
+            cv2.repeat(stills.reshape(-1, area), 1, frames, values)
+        return values.reshape(count, COLOURS * frames * area)
+
+    def save(self, path: Path) -> None:
+        """Write the family's `preprocessor_config.json`."""
+        vision = self.vision
+        settings = {
+            "image_processor_type": "Qwen2VLImageProcessorFast",
+            "image_mean": self.mean,
+            "image_std": self.std,
+            "patch_size": vision.patch_size,
+            "temporal_patch_size": vision.temporal_patch_size,
+            "merge_size": vision.merge_size,
+        }
+        write_json(path, settings)
+
+    def _cut(self, image: ImageArray, pixels: npt.NDArray[np.uint8]) -> None:
+        """Write the patches of one image into `pixels` (P, 3, patch, patch)."""
+        patch, merge = self.vision.patch_size, self.vision.merge_size
+        height, width, _ = image.shape
+        planes = self._memory.bytes(COLOURS, height, width)
+        cv2.split(image, list(planes))
+        # The pixels that lie side by side in one patch are moved as one item.
+        rows, columns = height // (patch * merge), width // (patch * merge)
+        source = planes.view(self._run).reshape(COLOURS, rows, merge, patch, columns, merge)
+        target = pixels.view(self._run).reshape(rows, columns, merge, merge, COLOURS, patch)
+        # The patches of one token must be neighbours.
+        target[...] = source.transpose(1, 4, 2, 5, 0, 3)
+
+
+Colour = tuple[
+    Annotated[float, Field(gt=0, le=1)],
+    Annotated[float, Field(gt=0, le=1)],
+    Annotated[float, Field(gt=0, le=1)],
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Settings:
+    """The part of the family's `preprocessor_config.json` that is read; the rest is resizing."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
+
+    image_mean: Colour
+    image_std: Colour
+    patch_size: int
+    temporal_patch_size: int
+    merge_size: int
+
+
+def load_image_processor(path: Path, vision: VisionConfig) -> ImageProcessor:
+    """Read a `preprocessor_config.json` and hold it against the model's dimensions.
+
+    Raises:
+        CheckpointError: When it is missing, malformed, or made for other patches.
+    """
+    settings = read_json(path, _Settings)
+    for key in ("patch_size", "temporal_patch_size", "merge_size"):
+        theirs, ours = getattr(settings, key), getattr(vision, key)
+        if theirs != ours:
+            raise CheckpointError(f"{path}: {key} is {theirs}; the model's is {ours}.")
+    return ImageProcessor(vision, settings.image_mean, settings.image_std)
