@@ -1,8 +1,8 @@
-"""Kinds of which there may be many: each is one file in its kind's folder, and nothing lists them.
+"""Kinds of which there may be many: each is one file in its kind's folder; nothing lists them.
 
-A backend, a world, an expert, a policy or a dialect is a module of one package. Its name is the name
-of its file; adding one is adding a file. Names are read from the folder, so that knowing them
-imports nothing.
+A backend, a world, an expert, a policy or a dialect is a module of one package. Its name is the
+name of its file; adding one is adding a file. Names are read from the folder, so that knowing
+them imports nothing.
 """
 
 from __future__ import annotations
