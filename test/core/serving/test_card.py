@@ -21,7 +21,7 @@ def test_a_server_for_the_same_robot_is_taken(aloha):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"protocol": 2}, "version 2 of the protocol, this is version 1"),
+        ({"protocol": 1}, "version 1 of the protocol, this is version 2"),
         ({"embodiment": "so101"}, "serves robot 'so101', this is 'aloha_sim'"),
         ({"embodiment_hash": "0" * 16}, "another version of 'aloha_sim' \\(0000000000000000"),
         ({"channels": ("a",)}, "channels: the server has"),

@@ -27,9 +27,7 @@ def test_what_fits_is_returned():
     assert FIELDS.whole("whole") == 7
     assert FIELDS.flag("flag") is True
     assert FIELDS.flag("absent") is False
-    assert FIELDS.raw("raw", 3) == b"xyz"
     assert FIELDS.texts("list") == ("a", "b")
-    assert FIELDS.nested("map").whole("inner") == 1
     assert FIELDS.rows("rows", 3, 2).dtype == np.float64
     assert "text" in FIELDS
     assert "absent" not in FIELDS
@@ -48,11 +46,8 @@ def test_what_fits_is_returned():
         lambda: FIELDS.whole("flag"),
         lambda: FIELDS.whole("whole", 8),
         lambda: FIELDS.flag("whole"),
-        lambda: FIELDS.raw("raw", 2),
-        lambda: FIELDS.raw("text", 99),
         lambda: FIELDS.texts("list", 1),
         lambda: FIELDS.texts("text"),
-        lambda: FIELDS.nested("list"),
         lambda: FIELDS.rows("rows", 2, 2),
         lambda: FIELDS.rows("rows", 3, 1),
         lambda: FIELDS.rows("list", 3, 1),

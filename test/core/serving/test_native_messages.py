@@ -45,7 +45,7 @@ def question(observation):
 
 
 def request_bytes(question, block, **changes) -> bytes:
-    options = {"number": 7, "deadline_s": 0.3, "generation": 0, **changes}
+    options = {"number": 7, "deadline_s": 0.3, **changes}
     images = [image.tobytes() for image in block.parts(question.observation)]
     return b"".join([*write_request(question, **options), *images])
 
@@ -61,7 +61,7 @@ def test_a_request_survives_the_wire(aloha, block, question, rows, rng):
     )
     message = request_bytes(asked, block)
     assert number_of(message) == 7
-    request = read_request(message, block, None, aloha)
+    request = read_request(message, block, aloha)
     assert request.instruction == "größer"
     assert request.is_new_episode
     assert request.deadline_s == 0.3
@@ -86,7 +86,7 @@ def test_an_answer_survives_the_wire(flags):
 @pytest.mark.parametrize("cut", [0, 5, 48, -1, -100])
 def test_a_request_that_is_cut_short_is_refused(aloha, block, question, cut):
     with pytest.raises(WireError):
-        read_request(request_bytes(question, block)[:cut], block, None, aloha)
+        read_request(request_bytes(question, block)[:cut], block, aloha)
 
 
 @pytest.mark.parametrize("cut", [0, 5, 60, -1])
@@ -124,7 +124,7 @@ def test_an_answer_that_took_a_strange_time_is_refused(seconds):
 
 def test_a_deadline_that_is_no_number_is_refused(aloha, block, question):
     with pytest.raises(WireError, match="deadline"):
-        read_request(request_bytes(question, block, deadline_s=np.nan), block, None, aloha)
+        read_request(request_bytes(question, block, deadline_s=np.nan), block, aloha)
 
 
 def test_more_committed_rows_than_a_chunk_has_are_refused(aloha, block, observation):
@@ -135,12 +135,12 @@ def test_more_committed_rows_than_a_chunk_has_are_refused(aloha, block, observat
         is_new_episode=False,
     )
     with pytest.raises(WireError, match="17 committed rows"):
-        read_request(request_bytes(asked, block), block, None, aloha)
+        read_request(request_bytes(asked, block), block, aloha)
 
 
 def test_a_text_is_neither(aloha, block):
     with pytest.raises(WireError, match="no request"):
-        read_request("x" * 100, block, None, aloha)
+        read_request("x" * 100, block, aloha)
     with pytest.raises(WireError, match="no answer"):
         read_answer("x" * 100, 14, 16)
 

@@ -65,14 +65,9 @@ class Remembering:
         return MockPolicy(self._robot).infer(observation, prompt)
 
 
-@pytest.mark.parametrize("share_memory", [True, False])
-def test_the_server_sees_what_the_robot_sees(
-    serve, aloha, observation, prompt, keep, share_memory, rng
-):
+def test_the_server_sees_what_the_robot_sees(serve, aloha, observation, prompt, keep, rng):
     remembering = Remembering(aloha)
-    policy = keep(
-        serve(policy=lambda: remembering).connect(deadline_s=2.0, share_memory=share_memory)
-    )
+    policy = keep(serve(policy=lambda: remembering).connect(deadline_s=2.0))
     committed = rng.standard_normal((4, 14))
     for turn in range(3):
         seen = replace(observation, stamp_ns=1000 + turn)
@@ -92,12 +87,6 @@ def test_the_server_sees_what_the_robot_sees(
             np.testing.assert_array_equal(asked_committed, committed)
         else:
             assert asked_committed is None
-
-
-def test_images_go_through_shared_memory_on_one_host_and_only_there(serve, keep):
-    serving = serve()
-    assert keep(serving.connect())._link.shares_memory
-    assert not keep(serving.connect(share_memory=False))._link.shares_memory
 
 
 def test_an_episode_begins_when_it_is_said_to(serve, aloha, observation, prompt, keep):
@@ -271,13 +260,12 @@ SENTENCES = {
 }
 
 
-@pytest.mark.parametrize("share_memory", [True, False], ids=["shared", "tcp"])
 @pytest.mark.parametrize("fault", SENTENCES)
 def test_a_fault_ends_in_time_takes_no_memory_and_is_got_over(
-    serve, observation, prompt, keep, fault, share_memory
+    serve, observation, prompt, keep, fault
 ):
     serving = serve(fault=fault, after=1, every=1000)
-    policy = keep(serving.connect(deadline_s=DEADLINE_S, share_memory=share_memory))
+    policy = keep(serving.connect(deadline_s=DEADLINE_S))
     assert policy.infer(observation, prompt).actions.shape == (16, 14)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     begin = time.monotonic()

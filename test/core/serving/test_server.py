@@ -79,7 +79,7 @@ class Scripted:
 
 def test_openpis_client_hears_who_serves_before_anything_else(serve, openpi, aloha):
     metadata = openpi(serve()).get_server_metadata()
-    assert metadata["protocol"] == 1
+    assert metadata["protocol"] == 2
     assert metadata["embodiment"] == "aloha_sim"
     assert metadata["embodiment_hash"] == aloha.hash
     assert metadata["model"] == "mock"
@@ -279,13 +279,14 @@ def test_a_port_that_is_taken_is_a_sentence(serve):
         _listen(ServerSettings(port=serve().port))
 
 
-def test_openpis_client_is_let_in_with_the_token_and_only_so(serve, openpi, observation):
+def test_openpis_client_is_let_in_with_the_token_and_only_so(serve, openpi, observation, caplog):
     serving = serve(token=TOKEN)
     assert openpi(serving, TOKEN).infer(dictionary(observation))["actions"].shape == (16, 14)
     for key in (None, "x" * 20, TOKEN[:-1], TOKEN + "x"):
         with pytest.raises(InvalidStatus) as refusal:
             WebsocketClientPolicy("127.0.0.1", serving.port, api_key=key)
         assert refusal.value.response.status_code == 401
+    assert caplog.text.count("a client without the right token is refused") == 4
 
 
 def test_the_token_guards_the_metrics_but_not_the_health(serve):
@@ -328,7 +329,7 @@ def test_over_tls_the_certificate_is_checked(serve, observation, prompt, tmp_pat
     serving = serve(tls=context, token=TOKEN)
     uri = f"wss://127.0.0.1:{serving.port}"
     trusting = ServerAddress(uri=uri, token=TOKEN, ca_file=str(certificate))
-    policy = keep(RemotePolicy.load(trusting, serving.robot, deadline_s=2.0, share_memory=False))
+    policy = keep(RemotePolicy.load(trusting, serving.robot, deadline_s=2.0))
     for _ in range(2):
         assert policy.infer(observation, prompt).actions.shape == (16, 14)
     with pytest.raises(QwenVlaError, match="certificate"):
@@ -350,7 +351,6 @@ def greeted(serving, **changes):
         "client": "0" * 16,
         "embodiment": card["embodiment"],
         "embodiment_hash": card["embodiment_hash"],
-        "segment": None,
         **changes,
     }
     websocket.send([pack(hello)], Deadline(SOON))
@@ -360,26 +360,19 @@ def greeted(serving, **changes):
 
 
 def test_a_client_of_this_robot_is_welcome(serve):
-    assert greeted(serve()) == {"welcome": "0" * 16, "nonce": None}
+    assert greeted(serve()) == {"welcome": "0" * 16}
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"protocol": 2}, "speaks version 1 of the protocol, and only that"),
+        ({"protocol": 1}, "speaks version 2 of the protocol, and only that"),
         ({"embodiment": "other"}, "serves robot 'aloha_sim'"),
         ({"embodiment_hash": "0" * 16}, "(0000000000000000)"),
-        ({"segment": {"name": "../x", "size": 1, "proof": b""}}, "shared memory of another name"),
     ],
 )
 def test_a_client_of_another_robot_is_told_so(serve, changes, sentence):
     assert sentence in greeted(serve(), **changes)["error"]
-
-
-def test_a_client_elsewhere_shares_no_memory(serve):
-    size = 3 * 24 * 32 * 3
-    offer = {"name": f"qwen-vla-{'0' * 32}", "size": size, "proof": bytes(32)}
-    assert greeted(serve(), segment=offer)["nonce"] is None
 
 
 # strangers --------------------------------------------------------------------------------------

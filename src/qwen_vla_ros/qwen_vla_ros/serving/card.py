@@ -9,7 +9,7 @@ from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import QwenVlaError
 from qwen_vla_ros.serving.fields import Fields
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of this project's messages."""
 
 

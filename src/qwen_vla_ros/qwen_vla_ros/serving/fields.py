@@ -71,20 +71,6 @@ class Fields:
             raise self._error(key, "true or false")
         return value
 
-    def raw(self, key: str, longest: int) -> bytes:
-        """Return at most `longest` bytes."""
-        value = self._entries.get(key)
-        if not isinstance(value, bytes) or len(value) > longest:
-            raise self._error(key, f"at most {longest} bytes")
-        return value
-
-    def nested(self, key: str) -> Fields:
-        """Return a map inside this one."""
-        value = self._entries.get(key)
-        if not isinstance(value, dict):
-            raise self._error(key, "a map")
-        return Fields(value)
-
     def rows(self, key: str, columns: int, most: int) -> FloatArray:
         """Return finite numbers of shape (up to `most`, `columns`)."""
         value = self._floats(key)

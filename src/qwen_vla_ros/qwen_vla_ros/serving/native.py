@@ -22,14 +22,13 @@ from qwen_vla_ros.serving.native_messages import (
     write_answer,
 )
 from qwen_vla_ros.serving.request import Effort, Request
-from qwen_vla_ros.serving.segment import SharedImages
 from qwen_vla_ros.serving.websocket import BINARY, Message, WebSocket
 from qwen_vla_ros.serving.wire import Buffer, WireError, pack, unpack_small
 from qwen_vla_ros.types import ActionChunk
 
 
 class NativeDialect:
-    """Requests of this project's own, with images behind them or in shared memory."""
+    """Requests of this project's own, with images behind them."""
 
     name = "qwen_vla"
 
@@ -37,14 +36,13 @@ class NativeDialect:
         self._embodiment = embodiment
         self._client = client.encode()
         self._block = ImageBlock(embodiment)
-        self._shared: SharedImages | None = None
         self._id = 0
 
     @classmethod
     def greet(
         cls, websocket: WebSocket, embodiment: Embodiment, card: Card, deadline: Deadline
     ) -> NativeDialect:
-        """Say who we are, hear who the client is, and find out whether memory can be shared.
+        """Say who we are, and hear who the client is.
 
         Raises:
             QwenVlaError: The client is for another robot; it has been told.
@@ -54,21 +52,17 @@ class NativeDialect:
         dialect = cls(embodiment, hello.text("client", CLIENT_LETTERS))
         try:
             dialect._require(hello)
-            if "segment" in hello:
-                offer = hello.nested("segment")
-                dialect._shared = SharedImages.open(offer, dialect._block)
         except QwenVlaError as error:
             websocket.send([pack({"error": str(error)})], deadline)
             raise
-        nonce = None if dialect._shared is None else dialect._shared.nonce
-        websocket.send([pack({"welcome": hello.text("client"), "nonce": nonce})], deadline)
+        websocket.send([pack({"welcome": hello.text("client")})], deadline)
         return dialect
 
     def read(self, message: Message) -> Request:
         """Understand a request; see `Dialect`."""
         # First of all the number: a refusal is an answer to this question, not to the last one.
         self._id = number_of(message)
-        return read_request(message, self._block, self._shared, self._embodiment)
+        return read_request(message, self._block, self._embodiment)
 
     def answer(self, chunk: ActionChunk, effort: Effort) -> Sequence[Buffer]:
         """Return an answer; see `Dialect`."""

@@ -26,7 +26,6 @@ from qwen_vla_ros.serving.native_messages import (
     read_answer,
     write_request,
 )
-from qwen_vla_ros.serving.segment import NONCE_BYTES, Segment
 from qwen_vla_ros.serving.websocket import CONTROL_S, WebSocket
 from qwen_vla_ros.serving.wire import SMALL_BYTES, WireError, pack, unpack_small
 from qwen_vla_ros.types import ActionChunk, rest_chunk
@@ -43,25 +42,16 @@ class NativeLink:
         self._client = secrets.token_hex(CLIENT_LETTERS // 2).encode()
         self._ids = itertools.count(1)
         self._horizon = embodiment.file.prompt.action_horizon
-        self._segment: Segment | None = None
         self.model = card.model
 
     @classmethod
-    def open(
-        cls,
-        address: ServerAddress,
-        embodiment: Embodiment,
-        deadline: Deadline,
-        *,
-        share_memory: bool = True,
-    ) -> Self:
+    def open(cls, address: ServerAddress, embodiment: Embodiment, deadline: Deadline) -> Self:
         """Connect, and check that the answers will be for this robot.
 
         Args:
             address: Where the server is.
             embodiment: The robot.
             deadline: For all of it.
-            share_memory: Whether images may go through shared memory, where that is possible.
 
         Raises:
             QwenVlaError: The server cannot be reached, refuses, or serves another robot.
@@ -71,28 +61,19 @@ class NativeLink:
             card = Card.from_wire(Fields(unpack_small(websocket.receive(deadline))))
             card.require(embodiment)
             link = cls(websocket, embodiment, card)
-            link._greet(deadline, share_memory=share_memory)
+            link._greet(deadline)
         except BaseException:
             websocket.abandon()
             raise
         return link
-
-    @property
-    def shares_memory(self) -> bool:
-        """Whether images go through shared memory."""
-        return self._segment is not None
 
     def ask(self, question: Question, deadline: Deadline) -> ActionChunk:
         """Return the server's answer; see `Link`."""
         begin_s = time.perf_counter()
         number = next(self._ids)
         images = self._block.parts(question.observation)
-        generation = 0 if self._segment is None else self._segment.write(images)
-        parts = write_request(
-            question, number=number, deadline_s=deadline.left(), generation=generation
-        )
-        if self._segment is None:
-            parts += [np.ascontiguousarray(image).data for image in images]
+        parts = write_request(question, number=number, deadline_s=deadline.left())
+        parts += [np.ascontiguousarray(image).data for image in images]
         self._websocket.send(parts, deadline)
         message = self._websocket.receive(deadline)
         answer = read_answer(message, len(self._embodiment.channels), self._horizon)
@@ -109,32 +90,20 @@ class NativeLink:
     def close(self) -> None:
         """Close at once."""
         self._websocket.abandon()
-        if self._segment is not None:
-            self._segment.close()
 
-    def _greet(self, deadline: Deadline, *, share_memory: bool) -> None:
-        is_near = share_memory and self._websocket.is_local
-        segment = Segment.create(self._block.size) if is_near else None
-        try:
-            hello = {
-                "protocol": PROTOCOL,
-                "client": self._client.decode(),
-                "embodiment": self._embodiment.name,
-                "embodiment_hash": self._embodiment.hash,
-                "segment": None if segment is None else segment.offer(),
-            }
-            self._websocket.send([pack(hello)], deadline)
-            welcome = Fields(unpack_small(self._websocket.receive(deadline)))
-            if "error" in welcome:
-                raise HandshakeError(f"the server refuses: {welcome.text('error', 1000)}")
-            if welcome.text("welcome").encode() != self._client:
-                raise WireError("the server greets somebody else.")
-            nonce = welcome.raw("nonce", NONCE_BYTES) if "nonce" in welcome else b""
-            if segment is not None and segment.is_confirmed_by(nonce):
-                self._segment, segment = segment, None
-        finally:
-            if segment is not None:
-                segment.close()
+    def _greet(self, deadline: Deadline) -> None:
+        hello = {
+            "protocol": PROTOCOL,
+            "client": self._client.decode(),
+            "embodiment": self._embodiment.name,
+            "embodiment_hash": self._embodiment.hash,
+        }
+        self._websocket.send([pack(hello)], deadline)
+        welcome = Fields(unpack_small(self._websocket.receive(deadline)))
+        if "error" in welcome:
+            raise HandshakeError(f"the server refuses: {welcome.text('error', 1000)}")
+        if welcome.text("welcome").encode() != self._client:
+            raise WireError("the server greets somebody else.")
 
     def _chunk(self, answer: Answer, stamp_ns: int, round_trip_s: float) -> ActionChunk:
         ours = self._embodiment

@@ -17,11 +17,10 @@ from qwen_vla_ros.serving.fields import read_seconds
 from qwen_vla_ros.serving.image_block import ImageBlock
 from qwen_vla_ros.serving.link import Question
 from qwen_vla_ros.serving.request import Request
-from qwen_vla_ros.serving.segment import SharedImages
 from qwen_vla_ros.serving.wire import Buffer, WireError, pack, unpack_small
 from qwen_vla_ros.types import FloatArray, Observation
 
-_REQUEST = struct.Struct("<QqdQHHB")
+_REQUEST = struct.Struct("<QqdHHB")
 _ANSWER = struct.Struct("<QddHHHB16s16s")
 _FLOAT = np.dtype("<f8")
 NEW_EPISODE = 1
@@ -58,16 +57,13 @@ class Answer(NamedTuple):
     timings: Mapping[str, float]
 
 
-def write_request(
-    question: Question, *, number: int, deadline_s: float, generation: int
-) -> list[Buffer]:
-    """Return the parts of a request; those of the images follow, unless they are shared.
+def write_request(question: Question, *, number: int, deadline_s: float) -> list[Buffer]:
+    """Return the parts of a request; those of the images follow.
 
     Args:
         question: What is asked.
         number: Rises with every question of a client.
         deadline_s: Seconds that the client will wait.
-        generation: Of the images in shared memory; 0 where they follow.
     """
     words = question.instruction.encode()[:MAX_TEXT_BYTES]
     committed = question.committed
@@ -75,7 +71,6 @@ def write_request(
         number,
         question.observation.stamp_ns,
         deadline_s,
-        generation,
         len(words),
         0 if committed is None else len(committed),
         NEW_EPISODE if question.is_new_episode else 0,
@@ -93,15 +88,12 @@ def number_of(data: Buffer | str) -> int:
     return int(_REQUEST.unpack_from(data)[0])
 
 
-def read_request(
-    data: Buffer | str, block: ImageBlock, segment: SharedImages | None, embodiment: Embodiment
-) -> Request:
+def read_request(data: Buffer | str, block: ImageBlock, embodiment: Embodiment) -> Request:
     """Return a request.
 
     Args:
         data: The message.
         block: Layout of this robot's images.
-        segment: Where the client's images are, if they are shared.
         embodiment: The robot.
 
     Raises:
@@ -109,24 +101,19 @@ def read_request(
     """
     if isinstance(data, str) or len(data) < _REQUEST.size:
         raise WireError("a message that is no request.")
-    _, stamp_ns, deadline_s, generation, letters, rows, flags = _REQUEST.unpack_from(data)
+    _, stamp_ns, deadline_s, letters, rows, flags = _REQUEST.unpack_from(data)
     begin = _REQUEST.size + letters
     columns = len(embodiment.channels)
     end = begin + (1 + rows) * columns * _FLOAT.itemsize
     is_odd = letters > MAX_TEXT_BYTES or not 0 <= deadline_s <= LONGEST_S or stamp_ns < 0
-    is_shared = bool(generation) and segment is not None
-    is_odd = is_odd or end > len(data) or (is_shared and end < len(data))
-    if is_odd or rows > embodiment.file.prompt.action_horizon:
+    if is_odd or end > len(data) or rows > embodiment.file.prompt.action_horizon:
         raise WireError(
             f"a request of {len(data)} bytes with {letters} of instruction, {rows} committed rows,"
             f" a deadline of {deadline_s:g} s and stamp {stamp_ns}."
         )
     view = memoryview(data)
     numbers = _numbers(view[begin:end], 1 + rows, columns)
-    if generation and segment is not None:
-        images, history = segment.images_of(generation)
-    else:
-        images, history = block.read(view[end:])
+    images, history = block.read(view[end:])
     return Request(
         observation=Observation(
             stamp_ns=stamp_ns, images=images, state=numbers[0], history=history

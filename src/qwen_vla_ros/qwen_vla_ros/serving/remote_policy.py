@@ -56,7 +56,6 @@ class RemotePolicy:
         *,
         protocol: str = "qwen_vla",
         deadline_s: float = 0.3,
-        share_memory: bool = True,
     ) -> None:
         """Prepare to ask; `connect` or `load` makes the connection.
 
@@ -65,7 +64,6 @@ class RemotePolicy:
             embodiment: The robot that is asked for.
             protocol: One of `address.PROTOCOLS`.
             deadline_s: How long an answer may take, everything included.
-            share_memory: Whether images may go through shared memory to a server on this machine.
 
         Raises:
             QwenVlaError: The deadline is out of bounds.
@@ -79,7 +77,6 @@ class RemotePolicy:
         self._embodiment = embodiment
         self._protocol = protocol
         self._deadline_s = deadline_s
-        self._share_memory = share_memory
         self._link: Link | None = None
         self._why = "never connected"
         self._is_new_episode = True
@@ -102,7 +99,6 @@ class RemotePolicy:
         *,
         protocol: str = "qwen_vla",
         deadline_s: float = 0.3,
-        share_memory: bool = True,
     ) -> Self:
         """Connect to a server that serves this very robot.
 
@@ -111,13 +107,7 @@ class RemotePolicy:
             QwenVlaError: The server refuses, or serves another robot; or the address or the
                 deadline is wrong.
         """
-        policy = cls(
-            address,
-            embodiment,
-            protocol=protocol,
-            deadline_s=deadline_s,
-            share_memory=share_memory,
-        )
+        policy = cls(address, embodiment, protocol=protocol, deadline_s=deadline_s)
         if address.leaks_token:
             log.warning("%s: the token crosses the network unencrypted; use wss.", address.uri)
         try:
@@ -190,9 +180,7 @@ class RemotePolicy:
         deadline = Deadline(seconds)
         if self._protocol == "openpi":
             return OpenpiLink.open(self._address, self._embodiment, deadline)
-        return NativeLink.open(
-            self._address, self._embodiment, deadline, share_memory=self._share_memory
-        )
+        return NativeLink.open(self._address, self._embodiment, deadline)
 
     def _try_out(self, link: Link) -> None:
         question = Question(

@@ -181,6 +181,7 @@ class PolicyServer:
             knock.answer(http.HTTPStatus.OK, "OK\n")
         elif not knock.knows(self._settings.token):
             self._service.metrics.on_refusal("token")
+            log.warning("a client without the right token is refused")
             knock.answer(http.HTTPStatus.UNAUTHORIZED, "A token is needed.\n")
         elif knock.page == METRICS_PAGE:
             knock.answer(http.HTTPStatus.OK, self._service.metrics.text())

@@ -81,13 +81,6 @@ class WebSocket:
         self.bytes_received = len(early)
         self.bytes_sent = 0
 
-    @property
-    def is_local(self) -> bool:
-        """Whether both ends have one address: they may be on one machine, or seem to be."""
-        with contextlib.suppress(OSError):
-            return bool(self._socket.getpeername()[0] == self._socket.getsockname()[0])
-        return False
-
     def send(self, parts: Sequence[Buffer], deadline: Deadline, opcode: int = BINARY) -> None:
         """Send one message that consists of the `parts`, one after the other.
 
