@@ -33,8 +33,8 @@ from qwen_vla_ros.execution.chunk_player import ChunkPlayer
 from qwen_vla_ros.execution.seam import SeamLimits
 from qwen_vla_ros.execution.succession import Succession
 from qwen_vla_ros.safety.brake_filter import BrakeFilter
-from qwen_vla_ros.safety.conduct import OUT_OF_REACH
 from qwen_vla_ros.safety.envelope import JointEnvelope
+from qwen_vla_ros.safety.policy_monitor import OUT_OF_REACH
 from qwen_vla_ros.sim.reference import approach
 from qwen_vla_ros.types import ActionChunk, FloatArray
 
@@ -87,11 +87,11 @@ class TwoMinded:
             kept = self._robot.joints_from_channels(committed)
             if len(kept) > 1:
                 velocity = (kept[-1] - kept[-2]) / PERIOD_S
-            side = min(SIDES, key=lambda one: np.abs(kept[-1] - self._way(now_ns, one)).sum())
+            side = min(SIDES, key=lambda one: np.abs(kept[-1] - self._path(now_ns, one)).sum())
         rows = list(kept)
         while len(rows) < self._rows:
             time_ns = now_ns + len(rows) * PERIOD_NS
-            rows.append(self._step(rows[-1], velocity, self._way(time_ns, side)))
+            rows.append(self._step(rows[-1], velocity, self._path(time_ns, side)))
             velocity = (rows[-1] - rows[-2]) / PERIOD_S
         actions = self._robot.channels_from_joints(np.array(rows))
         return ActionChunk(
@@ -104,7 +104,7 @@ class TwoMinded:
         there: FloatArray = approach(position, velocity, goal, speed, acceleration, PERIOD_S, 1)[0]
         return there
 
-    def _way(self, time_ns: int, side: float) -> FloatArray:
+    def _path(self, time_ns: int, side: float) -> FloatArray:
         angle = 2 * np.pi * time_ns / NS_PER_S / SWING_S + self._phase
         way: FloatArray = self.home + self._scale * (SWING_RAD * np.sin(angle) + side * SIDE_RAD)
         return way

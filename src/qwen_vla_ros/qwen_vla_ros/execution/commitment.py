@@ -9,7 +9,7 @@ import numpy as np
 
 from qwen_vla_ros.execution.planar import difference
 from qwen_vla_ros.execution.timeline import NS_PER_S, end_ns, row_at, values_at
-from qwen_vla_ros.execution.way import Way
+from qwen_vla_ros.execution.waypoint_path import WaypointPath
 from qwen_vla_ros.types import ActionChunk, FloatArray
 
 MARGIN_ROWS = 1
@@ -51,10 +51,10 @@ def committed_motions(
     Returns:
         Shape (d, c), in the order of the channels.
     """
-    way = Way(chunk.actions[:, columns])
+    path = WaypointPath(chunk.actions[:, columns])
     over_ns = end_ns(chunk, max_age_s)
     times = [time_ns for time_ns in _times(chunk, stamp_ns, rows) if time_ns <= over_ns]
-    poses = [way.at(row_at(chunk, time_ns))[0] for time_ns in times]
+    poses = [path.at(row_at(chunk, time_ns))[0] for time_ns in times]
     if len(poses) < 2:
         return None
     motions = np.zeros((len(poses) - 1, chunk.actions.shape[1]))

@@ -6,7 +6,7 @@ import numpy as np
 
 from qwen_vla_ros.execution.planar import difference
 from qwen_vla_ros.execution.timeline import end_ns, row_at
-from qwen_vla_ros.execution.way import Way
+from qwen_vla_ros.execution.waypoint_path import WaypointPath
 from qwen_vla_ros.types import ActionChunk, FloatArray
 
 STOP_DISTANCE = 0.05
@@ -35,7 +35,7 @@ class WaypointFollower:
         """Follow nothing beyond `max_age_s` (s) after the observation that a chunk answers."""
         self._max_age_s = max_age_s
         self._chunk: ActionChunk | None = None
-        self._way: Way | None = None
+        self._path: WaypointPath | None = None
 
     @property
     def is_resting(self) -> bool:
@@ -49,22 +49,22 @@ class WaypointFollower:
             chunk: Rows of (dx m, dy m, turn rad).
             start: Pose (x m, y m, yaw rad) of the base when the observation was made.
         """
-        way = Way(chunk.actions, start)
-        if chunk.rest or _is_stop(chunk.actions, way.waypoints):
+        path = WaypointPath(chunk.actions, start)
+        if chunk.rest or _is_stop(chunk.actions, path.waypoints):
             self.clear()
             return
-        self._chunk, self._way = chunk, way
+        self._chunk, self._path = chunk, path
 
     def clear(self) -> None:
         """Drop everything that was asked for so far."""
-        self._chunk = self._way = None
+        self._chunk = self._path = None
 
     def reference(self, now_ns: int) -> tuple[FloatArray, FloatArray] | None:
         """Return pose (3,) and twist (vx, vy, w) that are meant for a ROS time, or None."""
-        chunk, way = self._chunk, self._way
-        if chunk is None or way is None or now_ns >= end_ns(chunk, self._max_age_s):
+        chunk, path = self._chunk, self._path
+        if chunk is None or path is None or now_ns >= end_ns(chunk, self._max_age_s):
             return None
-        pose, twist = way.at(row_at(chunk, now_ns))
+        pose, twist = path.at(row_at(chunk, now_ns))
         return pose, twist / chunk.dt
 
     def at(self, now_ns: int, pose: FloatArray) -> FloatArray | None:

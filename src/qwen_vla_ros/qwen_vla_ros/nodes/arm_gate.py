@@ -19,10 +19,10 @@ from qwen_vla_ros.ros.priority import raise_priority
 from qwen_vla_ros.ros.process import main_of
 from qwen_vla_ros.ros.qos import SENSOR
 from qwen_vla_ros.safety.arm_gate import ArmGate
-from qwen_vla_ros.safety.conduct import OUT_OF_REACH
 from qwen_vla_ros.safety.interlock import Interlock
 from qwen_vla_ros.safety.joint_monitor import JointMonitor
 from qwen_vla_ros.safety.latch import Level
+from qwen_vla_ros.safety.policy_monitor import OUT_OF_REACH
 from qwen_vla_ros.types import ActionChunk
 
 

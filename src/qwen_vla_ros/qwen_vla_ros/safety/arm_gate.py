@@ -11,11 +11,11 @@ import numpy as np
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import EmbodimentError
 from qwen_vla_ros.safety.brake_filter import BrakeFilter, Step, coast
-from qwen_vla_ros.safety.conduct import Conduct
 from qwen_vla_ros.safety.envelope import JointEnvelope
 from qwen_vla_ros.safety.interlock import POLICY_SILENT, Interlock, Tick
 from qwen_vla_ros.safety.joint_monitor import JointMonitor
 from qwen_vla_ros.safety.latch import Cause
+from qwen_vla_ros.safety.policy_monitor import PolicyMonitor
 from qwen_vla_ros.types import FloatArray
 
 FAR = 1e6
@@ -80,7 +80,7 @@ class ArmGate:
         self._filter = BrakeFilter(envelope)
         self._reference: JointCommand | None = None
         self._wanted: FloatArray | None = None
-        self._conduct = Conduct(envelope, period_s)
+        self._policy = PolicyMonitor(envelope, period_s)
         self._is_moved = False
 
     @classmethod
@@ -170,7 +170,7 @@ class ArmGate:
     def on_chunk(self, actions: FloatArray, steady_ns: int) -> None:
         """Note that a chunk with these rows (H, c) was accepted."""
         self._interlock.on_chunk(steady_ns)
-        self._conduct.on_chunk(actions, steady_ns)
+        self._policy.on_chunk(actions, steady_ns)
 
     def tick(
         self, now_ns: int, steady_ns: int, wanted: FloatArray | None, *, is_silent: bool = False
@@ -234,7 +234,7 @@ class ArmGate:
         before, self._wanted = self._wanted, wanted
         self._is_moved = wanted is not None
         if wanted is None:
-            self._conduct.rest()
+            self._policy.rest()
             return self._filter.brake(reference.position, reference.velocity, dt)
         speed = np.zeros_like(wanted) if before is None else (wanted - before) / elapsed_s
         return self._filter.step(reference.position, reference.velocity, wanted, speed, dt)
@@ -257,7 +257,7 @@ class ArmGate:
         if not tick.stops:  # otherwise the measured speed may be an old one
             tick.stop(self._judge_rest(steady_ns))
         if wanted is not None:
-            tick.hold(self._conduct.find_frozen())
+            tick.hold(self._policy.find_frozen())
             tick.hold(None if self._is_moved else self._judge_start(wanted))
         if self._reference is None or not self._interlock.latch.is_armed:
             return
@@ -266,8 +266,8 @@ class ArmGate:
             tick.stop(monitor.find_stuck(position))
             tick.hold(monitor.compare(position, steady_ns))
         if wanted is not None and self._is_moved:
-            tick.stop(self._conduct.find_out_of_reach(wanted, position))
-            tick.hold(self._conduct.find_oscillation(velocity))
+            tick.stop(self._policy.find_out_of_reach(wanted, position))
+            tick.hold(self._policy.find_oscillation(velocity))
 
     def _judge_rest(self, steady_ns: int) -> Cause | None:
         """Return a reason to stop when the joints go on after the command came to rest."""

@@ -17,8 +17,8 @@ from qwen_vla_ros.execution.pose_history import PoseHistory
 from qwen_vla_ros.execution.seam import SeamLimits
 from qwen_vla_ros.execution.waypoint_follower import WaypointFollower
 from qwen_vla_ros.safety.brake_filter import BrakeFilter, stopping_points
-from qwen_vla_ros.safety.conduct import OUT_OF_REACH
 from qwen_vla_ros.safety.envelope import BaseEnvelope, JointEnvelope
+from qwen_vla_ros.safety.policy_monitor import OUT_OF_REACH
 from qwen_vla_ros.safety.twist_filter import TwistFilter
 from qwen_vla_ros.sim.forward_command_controller import ForwardCommandController
 from qwen_vla_ros.sim.robot import SimulatedArms, SimulatedBase

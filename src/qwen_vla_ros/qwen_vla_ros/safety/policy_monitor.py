@@ -29,7 +29,7 @@ FROZEN_NS = 5 * NS_PER_S
 """A policy that proposes the very same motion for so long does not look any more (A10)."""
 
 
-class Conduct:
+class PolicyMonitor:
     """Watches what a policy asks joints to do."""
 
     def __init__(self, envelope: JointEnvelope, period_s: float) -> None:

@@ -8,7 +8,7 @@ from qwen_vla_ros.execution.planar import compose, motion_of, twist_of
 from qwen_vla_ros.types import FloatArray
 
 
-class Way:
+class WaypointPath:
     """Where a base shall be, by row.
 
     Row h is the motion from waypoint h to waypoint h + 1, seen from waypoint h. Between the two
