@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.execution.planar import difference
-from qwen_vla_ros.execution.timeline import NS_PER_S, end_ns, row_at, values_at
+from qwen_vla_ros.execution.timeline import end_ns, row_at, values_at
 from qwen_vla_ros.execution.waypoint_path import WaypointPath
 from qwen_vla_ros.types import ActionChunk, FloatArray
 

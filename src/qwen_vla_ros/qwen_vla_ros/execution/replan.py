@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.execution.recent import Recent
-from qwen_vla_ros.execution.timeline import NS_PER_S
 
 DEPTH = 64
 MOSTLY = 0.95

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qwen_vla_ros.execution.timeline import NS_PER_S, end_ns, values_at
+from qwen_vla_ros.clock import NS_PER_S
+from qwen_vla_ros.execution.timeline import end_ns, values_at
 from qwen_vla_ros.types import ActionChunk, FloatArray
 
 ACCELERATION_SHARE = 0.5

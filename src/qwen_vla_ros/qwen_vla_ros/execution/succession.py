@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Self
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.execution.commitment import Commitment
 from qwen_vla_ros.execution.planar import WAYPOINT_KINDS
 from qwen_vla_ros.execution.recent import Recent
 from qwen_vla_ros.execution.replan import MOSTLY, ReplanSchedule
-from qwen_vla_ros.execution.timeline import NS_PER_S
 from qwen_vla_ros.types import ActionChunk, FloatArray
 
 DEPTH = 64

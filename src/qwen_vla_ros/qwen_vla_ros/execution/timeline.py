@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.types import ActionChunk, FloatArray
-
-NS_PER_S = 1_000_000_000
 
 
 def end_ns(chunk: ActionChunk, max_age_s: float) -> int:

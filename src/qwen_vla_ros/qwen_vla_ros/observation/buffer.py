@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.observation.history import History
-from qwen_vla_ros.observation.stream import NS_PER_S, Stream
+from qwen_vla_ros.observation.stream import Stream
 from qwen_vla_ros.types import FloatArray, ImageArray, Observation
 
 MAX_SKEW_S = 0.05

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.schema import HistorySpec
-from qwen_vla_ros.observation.stream import NS_PER_S
 from qwen_vla_ros.types import ImageArray
 
 PER_SPACING = 4

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import deque
 from typing import Generic, TypeVar
 
+from qwen_vla_ros.clock import NS_PER_S
+
 T = TypeVar("T")
 
-NS_PER_S = 1_000_000_000
 MAX_AHEAD_NS = 50_000_000
 """A stamp further than this in the future is a clock fault, not a measurement (W1)."""
 

@@ -9,8 +9,9 @@ from typing import Self
 
 import numpy as np
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.embodiment import Embodiment
-from qwen_vla_ros.safety.watchdog import NS_PER_S, judge_stamp
+from qwen_vla_ros.safety.watchdog import judge_stamp
 from qwen_vla_ros.types import ActionChunk, FloatArray
 
 MAX_IN_A_ROW = 3

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Self
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.safety.latch import Cause, Latch, Level
-from qwen_vla_ros.safety.watchdog import NS_PER_S, ClockGuard, Freshness, Lasting
+from qwen_vla_ros.safety.watchdog import ClockGuard, Freshness, Lasting
 
 EARLIEST = 0.2
 LATE = 1.5

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-NS_PER_S = 1_000_000_000
+from qwen_vla_ros.clock import NS_PER_S
 
 WELL_NS = NS_PER_S
 """All must have been well for this long before a robot can be armed, or a hold resumes."""

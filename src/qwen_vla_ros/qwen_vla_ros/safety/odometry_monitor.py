@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.safety.envelope import BaseEnvelope
 from qwen_vla_ros.safety.latch import Cause
 from qwen_vla_ros.safety.source import Source
-from qwen_vla_ros.safety.watchdog import NS_PER_S, Lasting
+from qwen_vla_ros.safety.watchdog import Lasting
 from qwen_vla_ros.types import FloatArray
 
 JUMP_FACTOR = 1.5

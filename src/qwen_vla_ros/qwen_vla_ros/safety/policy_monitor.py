@@ -7,9 +7,10 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.safety.envelope import JointEnvelope
 from qwen_vla_ros.safety.latch import Cause
-from qwen_vla_ros.safety.watchdog import NS_PER_S, Lasting
+from qwen_vla_ros.safety.watchdog import Lasting
 from qwen_vla_ros.types import FloatArray
 
 OUT_OF_REACH = 2.0
