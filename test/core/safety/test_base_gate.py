@@ -246,6 +246,7 @@ def test_what_makes_no_sense_brakes(armed, wanted):
     armed.drive()
     before = armed.sent[-1]
     assert abs(armed.tick(wanted)[0]) < abs(before[0])
+    assert (armed.level, armed.cause) == ("HOLD", "policy_silent")
 
 
 def test_a_broken_filter_is_caught_and_sends_nothing(armed, monkeypatch):

@@ -12,7 +12,8 @@ from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import EmbodimentError
 from qwen_vla_ros.safety.brake_filter import BrakeFilter, Step, coast
 from qwen_vla_ros.safety.envelope import JointEnvelope
-from qwen_vla_ros.safety.interlock import POLICY_SILENT, Interlock, Tick
+from qwen_vla_ros.safety.gate import Gate, Proposal
+from qwen_vla_ros.safety.interlock import Interlock, Tick
 from qwen_vla_ros.safety.joint_monitor import JointMonitor
 from qwen_vla_ros.safety.latch import Cause
 from qwen_vla_ros.safety.policy_monitor import PolicyMonitor
@@ -46,12 +47,8 @@ class JointCommand:
         return cls(position, still, position, still)
 
 
-class ArmGate:
-    """Lets a policy move joints inside an envelope, while all that it watches is well.
-
-    What is commanded is the reference for the next command: positions that were wanted and not
-    given never count. It begins stopped; `arm` takes the measured position as its reference.
-    """
+class ArmGate(Gate[JointCommand]):
+    """The gate of joints: what is wanted is a position (J,) at one period from now."""
 
     def __init__(
         self,
@@ -72,10 +69,9 @@ class ArmGate:
             ends_at_rest: Whether each command is sent with the brake that follows it, so that
                 the controller brakes by itself when the next command is late.
         """
+        super().__init__(monitors, interlock, period_s)
         self._envelope = envelope
         self._monitors = tuple(monitors)
-        self._interlock = interlock
-        self._period_s = period_s
         self._ends_at_rest = ends_at_rest
         self._filter = BrakeFilter(envelope)
         self._reference: JointCommand | None = None
@@ -125,11 +121,6 @@ class ArmGate:
         return self._monitors
 
     @property
-    def interlock(self) -> Interlock:
-        """Level, cause and counters."""
-        return self._interlock
-
-    @property
     def measured(self) -> FloatArray | None:
         """Measured positions (J,), or None while a joint was not reported yet."""
         values = np.empty(len(self._envelope.names))
@@ -147,86 +138,48 @@ class ArmGate:
             velocity[monitor.indices] = monitor.velocity
         return self.measured is not None and self._envelope.is_still(velocity)
 
-    @property
-    def is_at_rest(self) -> bool:
-        """Whether nothing moves, neither as commanded nor as measured."""
-        return not self._is_commanded_to_move() and (self._reference is None or self.is_still)
-
-    def arm(self, steady_ns: int) -> str:
-        """Let commands pass from now on, beginning at the measured position.
-
-        Returns:
-            Why not, as a sentence; empty when armed.
-        """
-        if self._interlock.latch.is_armed:
-            return ""
-        why_not = self._interlock.latch.arm(steady_ns, is_still=self.is_still)
-        measured = self.measured
-        if not why_not and measured is not None:
-            self._reference = JointCommand.at_rest(self._envelope.settle(measured))
-            self._is_moved = False
-        return why_not
-
     def on_chunk(self, actions: FloatArray, steady_ns: int) -> None:
         """Note that a chunk with these rows (H, c) was accepted."""
         self._interlock.on_chunk(steady_ns)
         self._policy.on_chunk(actions, steady_ns)
 
-    def tick(
-        self, now_ns: int, steady_ns: int, wanted: FloatArray | None, *, is_silent: bool = False
-    ) -> JointCommand | None:
-        """Decide what to command now.
+    @property
+    def _is_commanded(self) -> bool:
+        return self._reference is not None and bool(self._reference.velocity.any())
 
-        Args:
-            now_ns: ROS time.
-            steady_ns: Steady clock.
-            wanted: Position asked for at one period from now, shape (J,); None to rest.
-            is_silent: Whether nothing is wanted although an episode is under way.
+    def _begin(self) -> None:
+        measured = self.measured
+        if measured is None:
+            raise ValueError("armed before every joint was measured")
+        self._reference = JointCommand.at_rest(self._envelope.settle(measured))
+        self._is_moved = False
 
-        Returns:
-            The command to send, or None when nothing is to be sent: before the gate was first
-            armed, well after a stop, and when the last tick was only just before.
-        """
-        tick = self._interlock.begin(now_ns, steady_ns)
-        if tick is None:
-            return None
-        if tick.clock_jumped:
-            for monitor in self._monitors:
-                monitor.forget()
-        if wanted is not None:
-            wanted = self._read(wanted, steady_ns)
-            is_silent = wanted is None
-        self._find(tick, steady_ns, wanted)
-        tick.hold(POLICY_SILENT if is_silent else None)
-        may_move = self._interlock.judge(tick, steady_ns)
-        if self._reference is None:
-            return None
-        # A late tick finds the controller in the brake that the last command ended with.
-        reference = self._left_alone(self._reference, tick.elapsed_s - self._period_s)
-        dt = min(tick.elapsed_s, self._period_s)
-        step = self._step(reference, wanted if may_move else None, dt, tick.elapsed_s)
-        bad = self._envelope.count_violations(
-            reference.position, reference.velocity, step.position, dt
-        )
-        if not self._interlock.trusts(bad):
-            self._reference = self._left_alone(reference, dt)
-            return None
-        self._reference = JointCommand(
-            step.position, step.velocity, reference.position, reference.velocity
-        )
-        goes_out = self._interlock.finish(
-            steady_ns,
-            is_limited=bool(step.limited.any()),
-            is_commanded=self._is_commanded_to_move(),
-        )
-        return self._reference if goes_out else None
-
-    def _read(self, wanted: FloatArray, steady_ns: int) -> FloatArray | None:
-        """Return what is wanted, or None when it means nothing or is played past its time."""
-        means_something = wanted.shape == self._envelope.lower.shape and np.isfinite(wanted).all()
-        if not means_something or not self._interlock.has_policy(steady_ns):
+    def _read(self, wanted: FloatArray) -> FloatArray | None:
+        if wanted.shape != self._envelope.lower.shape or not np.isfinite(wanted).all():
             return None
         return np.clip(wanted, -FAR, FAR)
+
+    def _propose(
+        self, wanted: FloatArray | None, dt: float, elapsed_s: float
+    ) -> Proposal[JointCommand]:
+        if self._reference is None:
+            raise ValueError("a gate that was never armed has no command")
+        # A late tick finds the controller in the brake that the last command ended with.
+        before = self._left_alone(self._reference, elapsed_s - self._period_s)
+        self._reference = before
+        step = self._step(before, wanted, dt, elapsed_s)
+        return Proposal(
+            JointCommand(step.position, step.velocity, before.position, before.velocity),
+            self._envelope.count_violations(before.position, before.velocity, step.position, dt),
+            bool(step.limited.any()),
+        )
+
+    def _take(self, command: JointCommand) -> None:
+        self._reference = command
+
+    def _distrust(self, dt: float) -> None:
+        if self._reference is not None:
+            self._reference = self._left_alone(self._reference, dt)
 
     def _step(
         self, reference: JointCommand, wanted: FloatArray | None, dt: float, elapsed_s: float
@@ -251,11 +204,6 @@ class ArmGate:
         return replace(command, position=position, velocity=velocity)
 
     def _find(self, tick: Tick, steady_ns: int, wanted: FloatArray | None) -> None:
-        """Add the reasons to stop and to hold that stand in this tick."""
-        for monitor in self._monitors:
-            tick.stop(*monitor.stops(steady_ns))
-        if not tick.stops:  # otherwise the measured speed may be an old one
-            tick.stop(self._judge_rest(steady_ns))
         if wanted is not None:
             tick.hold(self._policy.find_frozen())
             tick.hold(None if self._is_moved else self._judge_start(wanted))
@@ -268,16 +216,6 @@ class ArmGate:
         if wanted is not None and self._is_moved:
             tick.stop(self._policy.find_out_of_reach(wanted, position))
             tick.hold(self._policy.find_oscillation(velocity))
-
-    def _judge_rest(self, steady_ns: int) -> Cause | None:
-        """Return a reason to stop when the joints go on after the command came to rest."""
-        is_commanded = self._is_commanded_to_move()
-        quiet = self._interlock.is_quiet(is_commanded=is_commanded, steady_ns=steady_ns)
-        if self._reference is None or quiet:
-            return None
-        return self._interlock.watch_rest(
-            is_commanded=is_commanded, is_still=self.is_still, steady_ns=steady_ns
-        )
 
     def _judge_start(self, wanted: FloatArray) -> Cause | None:
         """Return a reason to hold when a motion begins far from where the robot is (A7).
@@ -296,6 +234,3 @@ class ArmGate:
             f"the policy begins with '{self._envelope.names[worst]}' at {wanted[worst]:.3f}, "
             f"measured {measured[worst]:.3f}, allowed jump {self._envelope.start_jump[worst]:g}",
         )
-
-    def _is_commanded_to_move(self) -> bool:
-        return self._reference is not None and bool(self._reference.velocity.any())

@@ -9,18 +9,15 @@ import numpy as np
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import EmbodimentError
 from qwen_vla_ros.safety.envelope import BaseEnvelope
-from qwen_vla_ros.safety.interlock import POLICY_SILENT, Interlock
-from qwen_vla_ros.safety.latch import Cause
+from qwen_vla_ros.safety.gate import Gate, Proposal
+from qwen_vla_ros.safety.interlock import Interlock, Tick
 from qwen_vla_ros.safety.odometry_monitor import OdometryMonitor
 from qwen_vla_ros.safety.twist_filter import TwistFilter
 from qwen_vla_ros.types import FloatArray
 
 
-class BaseGate:
-    """Lets a policy drive a base inside an envelope, while all that it watches is well.
-
-    It begins stopped. What is commanded is the reference for the next command.
-    """
+class BaseGate(Gate[FloatArray]):
+    """The gate of a base: what is wanted and commanded is a twist (v m/s, w rad/s), shape (2,)."""
 
     def __init__(
         self,
@@ -37,13 +34,11 @@ class BaseGate:
             interlock: What is watched besides the odometry.
             period_s: Nominal time between two ticks, in seconds.
         """
+        super().__init__([monitor], interlock, period_s)
         self._envelope = envelope
         self._monitor = monitor
-        self._interlock = interlock
-        self._period_s = period_s
         self._filter = TwistFilter(envelope)
         self._twist: FloatArray = np.zeros(2)
-        self._was_armed = False
 
     @classmethod
     def from_embodiment(cls, embodiment: Embodiment) -> Self:
@@ -72,93 +67,40 @@ class BaseGate:
         return self._monitor
 
     @property
-    def interlock(self) -> Interlock:
-        """Level, cause and counters."""
-        return self._interlock
-
-    @property
     def is_still(self) -> bool:
         """Whether the base was measured, and is near rest."""
         return self._monitor.pose is not None and self._envelope.is_still(self._monitor.twist)
 
     @property
-    def is_at_rest(self) -> bool:
-        """Whether nothing moves, neither as commanded nor as measured."""
-        return not self._twist.any() and (not self._was_armed or self.is_still)
+    def _is_commanded(self) -> bool:
+        return bool(self._twist.any())
 
-    def arm(self, steady_ns: int) -> str:
-        """Let commands pass from now on, beginning at rest.
+    def _begin(self) -> None:
+        self._twist = np.zeros(2)
 
-        Returns:
-            Why not, as a sentence; empty when armed.
-        """
-        if self._interlock.latch.is_armed:
-            return ""
-        why_not = self._interlock.latch.arm(steady_ns, is_still=self.is_still)
-        if not why_not:
-            self._twist = np.zeros(2)
-            self._was_armed = True
-        return why_not
+    def _read(self, wanted: FloatArray) -> FloatArray | None:
+        return wanted if wanted.shape == (2,) and np.isfinite(wanted).all() else None
 
-    def tick(
-        self, now_ns: int, steady_ns: int, wanted: FloatArray | None, *, is_silent: bool = False
-    ) -> FloatArray | None:
-        """Decide what to command now.
-
-        Args:
-            now_ns: ROS time.
-            steady_ns: Steady clock.
-            wanted: Twist asked for (v m/s, w rad/s), shape (2,); None to rest.
-            is_silent: Whether nothing is wanted although an episode is under way.
-
-        Returns:
-            The twist (2,) to send, or None when nothing is to be sent: before the gate was first
-            armed, well after a stop, and when the last tick was only just before.
-        """
-        tick = self._interlock.begin(now_ns, steady_ns)
-        if tick is None:
-            return None
-        if tick.clock_jumped:
-            self._monitor.forget()
-        if wanted is not None and not self._interlock.has_policy(steady_ns):
-            wanted, is_silent = None, True
-        tick.stop(*self._monitor.stops(steady_ns))
-        if not tick.stops:  # otherwise the measured speed may be an old one
-            tick.stop(self._judge_rest(steady_ns))
+    def _find(self, tick: Tick, steady_ns: int, wanted: FloatArray | None) -> None:  # noqa: ARG002
         if self._interlock.latch.is_armed:
             tick.hold(self._monitor.compare(self._twist, steady_ns))
-        tick.hold(POLICY_SILENT if is_silent else None)
-        may_move = self._interlock.judge(tick, steady_ns)
-        if not self._was_armed:
-            return None
-        return self._command(wanted if may_move else None, tick.elapsed_s, steady_ns)
 
-    def _command(
-        self, wanted: FloatArray | None, elapsed_s: float, steady_ns: int
-    ) -> FloatArray | None:
-        # The controller keeps the last twist until the next one; time that a late tick lost does
-        # not allow a greater change.
-        dt = min(elapsed_s, self._period_s)
+    def _propose(
+        self,
+        wanted: FloatArray | None,
+        dt: float,
+        elapsed_s: float,  # noqa: ARG002
+    ) -> Proposal[FloatArray]:
+        # The controller keeps the last twist until the next one.
         if wanted is None:
             step = self._filter.brake(self._twist, dt)
         else:
             step = self._filter.step(self._twist, wanted, dt)
-        if not self._interlock.trusts(
-            self._envelope.count_violations(self._twist, step.twist, dt)
-        ):
-            return None
-        self._twist = step.twist
-        goes_out = self._interlock.finish(
-            steady_ns, is_limited=step.is_limited, is_commanded=bool(step.twist.any())
-        )
-        return self._twist if goes_out else None
+        violations = self._envelope.count_violations(self._twist, step.twist, dt)
+        return Proposal(step.twist, violations, step.is_limited)
 
-    def _judge_rest(self, steady_ns: int) -> Cause | None:
-        """Return a reason to stop when the base goes on after the command came to rest."""
-        is_commanded = bool(self._twist.any())
-        quiet = self._interlock.is_quiet(is_commanded=is_commanded, steady_ns=steady_ns)
-        if not self._was_armed or quiet:
-            return None
-        return self._interlock.watch_rest(
-            is_commanded=is_commanded, is_still=self.is_still, steady_ns=steady_ns
-        )
+    def _take(self, command: FloatArray) -> None:
+        self._twist = command
+
+    def _distrust(self, dt: float) -> None:
+        """Keep the reference: the controller keeps the last twist."""
