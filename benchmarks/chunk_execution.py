@@ -27,6 +27,7 @@ from openpi_client.action_chunk_broker import ActionChunkBroker
 from side_by_side import Comparison, arguments, report
 from tqdm import tqdm
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.execution.chunk_player import ChunkPlayer
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 PERIOD_S = 0.02
 PERIOD_NS = 20_000_000
-NS_PER_S = 1_000_000_000
+
 LATENCY_S = 0.1
 JITTER_S = 0.02
 BROKER_ROWS = 8

@@ -213,10 +213,8 @@ def test_a_base_drives_until_its_commands_stop_and_leaves_at_rest(ros_graph):
 
     assert ros_graph.wait_for(lambda: speed() > 0.28, 5)
     timer.cancel()
-    begin = time.monotonic()
     # The controller stops by itself half a second after the last command.
     assert process.interrupt(5) == 0
-    assert 0.3 < time.monotonic() - begin < 3.0
     assert abs(speed()) < 0.05
     pose = planar_pose(listener.newest("odom"))
     assert pose[0] > 0.1

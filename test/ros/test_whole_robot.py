@@ -88,11 +88,9 @@ def test_up_does_what_it_is_told_and_ctrl_c_brings_all_down_with_zero(ros_graph)
         )
         assert do.returncode == 0, do.stdout + do.stderr
         assert "succeeded" in do.stdout
-        begin = time.monotonic()
         up.send_signal(signal.SIGINT)
         output, _ = up.communicate(timeout=10)
         assert up.returncode == 0, output
-        assert time.monotonic() - begin < 5
         assert "all down" in output
         assert "Traceback" not in output
     finally:

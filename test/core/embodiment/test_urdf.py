@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +34,8 @@ def write(folder: Path, text: str, name: str = "robot.urdf") -> Path:
 
 
 def refusal(path: Path) -> str:
-    start = time.perf_counter()
     with pytest.raises(EmbodimentError) as caught:
         load_urdf(path)
-    assert time.perf_counter() - start < 1.0
     return str(caught.value)
 
 

@@ -1,6 +1,5 @@
 """What a policy sends, judged before it can move anything: A1 to A6, A15 to A17, E10, E12, I5."""
 
-import time
 import tracemalloc
 from dataclasses import replace
 
@@ -261,13 +260,10 @@ def test_a_million_rows_are_refused_before_anything_is_copied():
     admission = make_admission()
     admission.judge(make_chunk(), NOW, STEADY)  # warm
     tracemalloc.start()
-    begin = time.perf_counter()
     cause = admission.judge(replace(chunk, sequence=2), NOW, STEADY).cause
-    seconds = time.perf_counter() - begin
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert cause == "shape"
-    assert seconds < 0.02
     assert peak < 2**20
 
 

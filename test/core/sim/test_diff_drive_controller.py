@@ -4,9 +4,9 @@ import math
 
 import pytest
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.sim.diff_drive_controller import DiffDriveController, Odometry, SpeedLimits
 
-NS_PER_S = 1_000_000_000
 NOW = 50 * NS_PER_S
 PERIOD_S = 0.01
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from qwen_vla_ros.sim.trajectory import NS_PER_S, State, interpolate
+from qwen_vla_ros.clock import NS_PER_S
+from qwen_vla_ros.sim.trajectory import State, interpolate
 
 UNKNOWN = np.zeros(0)
 A = {"positions": np.array([0.2, -1.0]), "velocities": np.array([0.5, 0.0])}

@@ -9,10 +9,11 @@ from functools import partial
 from rclpy.logging import get_logger
 from sensor_msgs.msg import JointState
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.execution.chunk_player import ChunkPlayer
 from qwen_vla_ros.execution.seam import SeamLimits
-from qwen_vla_ros.ros.conversions import NS_PER_S, ns_from_stamp
+from qwen_vla_ros.ros.conversions import ns_from_stamp
 from qwen_vla_ros.ros.gate_node import GateNode
 from qwen_vla_ros.ros.outputs import JointOutput
 from qwen_vla_ros.ros.priority import raise_priority

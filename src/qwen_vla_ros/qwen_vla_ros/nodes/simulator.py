@@ -14,9 +14,10 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 from visualization_msgs.msg import MarkerArray
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import QwenVlaError
-from qwen_vla_ros.ros.conversions import NS_PER_S, stamp_from_ns
+from qwen_vla_ros.ros.conversions import stamp_from_ns
 from qwen_vla_ros.ros.driver_cameras import DriverCameras
 from qwen_vla_ros.ros.driver_inputs import DriverInputs
 from qwen_vla_ros.ros.driver_messages import marker_array

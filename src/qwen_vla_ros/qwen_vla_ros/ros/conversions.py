@@ -12,6 +12,7 @@ from nav_msgs.msg import Odometry
 from qwen_vla_msgs.msg import ActionChunk as ActionChunkMessage
 from visualization_msgs.msg import MarkerArray
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.types import ActionChunk, FloatArray
 
 try:
@@ -29,7 +30,6 @@ except ImportError:
         return roll, pitch, yaw
 
 
-NS_PER_S = 1_000_000_000
 UNIT_TOLERANCE = 1e-2
 """How far the squared length of a quaternion may be from 1."""
 

@@ -13,7 +13,8 @@ from std_msgs.msg import ColorRGBA
 from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMessage
 from visualization_msgs.msg import Marker, MarkerArray
 
-from qwen_vla_ros.ros.conversions import NS_PER_S, ns_from_stamp
+from qwen_vla_ros.clock import NS_PER_S
+from qwen_vla_ros.ros.conversions import ns_from_stamp
 from qwen_vla_ros.sim.trajectory import JointTrajectory, TrajectoryPoint
 from qwen_vla_ros.sim.world import World
 from qwen_vla_ros.types import FloatArray

@@ -8,9 +8,9 @@ from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.schema import OutputSpec
 from qwen_vla_ros.errors import NotReadyError
-from qwen_vla_ros.ros.conversions import NS_PER_S
 from qwen_vla_ros.ros.graph import other_publishers, require_sole_publisher, require_subscriber
 from qwen_vla_ros.ros.qos import COMMAND
 from qwen_vla_ros.safety.arm_gate import JointCommand

@@ -11,9 +11,10 @@ from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from visualization_msgs.msg import MarkerArray
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.observation.buffer import Gap, ObservationBuffer
-from qwen_vla_ros.ros.conversions import NS_PER_S, ns_from_stamp, planar_pose, scene_from_markers
+from qwen_vla_ros.ros.conversions import ns_from_stamp, planar_pose, scene_from_markers
 from qwen_vla_ros.ros.graph import require_publisher
 from qwen_vla_ros.ros.images import ImageError, image_from_message
 from qwen_vla_ros.ros.qos import SENSOR

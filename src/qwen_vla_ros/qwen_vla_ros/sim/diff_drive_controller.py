@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.types import FloatArray
 
-NS_PER_S = 1_000_000_000
 ROLLING_WINDOW = 10
 
 

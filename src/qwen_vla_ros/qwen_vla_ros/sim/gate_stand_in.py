@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.execution.chunk_player import ChunkPlayer
 from qwen_vla_ros.execution.pose_history import PoseHistory
@@ -22,7 +23,7 @@ from qwen_vla_ros.safety.policy_monitor import OUT_OF_REACH
 from qwen_vla_ros.safety.twist_filter import TwistFilter
 from qwen_vla_ros.sim.forward_command_controller import ForwardCommandController
 from qwen_vla_ros.sim.robot import SimulatedArms, SimulatedBase
-from qwen_vla_ros.sim.trajectory import NS_PER_S, JointTrajectory, TrajectoryPoint
+from qwen_vla_ros.sim.trajectory import JointTrajectory, TrajectoryPoint
 from qwen_vla_ros.types import ActionChunk, FloatArray
 
 ODOMETRY_DEPTH = 200

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-NS_PER_S = 1_000_000_000
+from qwen_vla_ros.clock import NS_PER_S
 
 
 class Pace:

@@ -15,9 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.types import FloatArray
-
-NS_PER_S = 1_000_000_000
 
 
 def approach(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.execution.succession import Succession
 from qwen_vla_ros.prompt.build import build_prompt, with_state
@@ -19,7 +20,6 @@ from qwen_vla_ros.sim.gate_stand_in import ArmGateStandIn, BaseGateStandIn, Gate
 from qwen_vla_ros.sim.robot import SimulatedArms, SimulatedRobot
 from qwen_vla_ros.types import ActionChunk, Observation, Policy
 
-NS_PER_S = 1_000_000_000
 LATENCY_S = (0.06, 0.10)
 BEGIN_NS = NS_PER_S
 SETTLE_S = 1.0
