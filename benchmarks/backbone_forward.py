@@ -19,7 +19,6 @@ from transformers.models.qwen3_5 import Qwen3_5ForConditionalGeneration
 from qwen_vla_ros.checkpoint.corpus import corpus
 from qwen_vla_ros.checkpoint.vocabulary import trimmed_tokenizer
 from qwen_vla_ros.embodiment.load import load_embodiment
-from qwen_vla_ros.freed_memory import keep_freed_memory
 from qwen_vla_ros.model.backbone import Backbone, family_config
 from qwen_vla_ros.model.config import NANO, BackboneConfig, VisionConfig
 from qwen_vla_ros.model.fast_backbone import FastBackbone
@@ -111,7 +110,6 @@ def main() -> None:
     """Measure two sizes."""
     options = arguments((__doc__ or "").splitlines()[0], runs=30).parse_args()
     torch.set_num_threads(1)
-    keep_freed_memory()
     rows = zip(("4", "4a"), SIZES.items(), (options.runs, max(3, options.runs // 4)), strict=True)
     report([compare(row, *size, runs) for row, size, runs in rows], options.json)
 

@@ -17,7 +17,6 @@ from side_by_side import Comparison, arguments, interleave, report
 from torch import Tensor
 from torch.nn import functional
 
-from qwen_vla_ros.freed_memory import keep_freed_memory
 from qwen_vla_ros.model.action_decoder import ActionDecoder
 from qwen_vla_ros.model.backbone import Context
 from qwen_vla_ros.model.block import Block
@@ -163,7 +162,6 @@ def main() -> None:
     """Measure both ways of attention at both sizes."""
     options = arguments((__doc__ or "").splitlines()[0], runs=15).parse_args()
     use_threads(1)
-    keep_freed_memory()
     report(
         [compare(name, attention, options.runs) for attention in ROWS for name in SHAPES],
         options.json,

@@ -16,7 +16,6 @@ import torch
 from untrained import untrained
 
 from qwen_vla_ros.embodiment.load import load_embodiment
-from qwen_vla_ros.freed_memory import keep_freed_memory
 from qwen_vla_ros.model.compute import peak_memory_gib
 from qwen_vla_ros.model.config import PRESETS
 from qwen_vla_ros.policy.qwen_vla import QwenVlaPolicy
@@ -34,7 +33,6 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    keep_freed_memory()
     logging.getLogger("transformers.integrations.hub_kernels").setLevel(logging.ERROR)
 
     robot = load_embodiment("aloha_sim")

@@ -21,7 +21,6 @@ from untrained import untrained
 from qwen_vla_ros.checkpoint.checkpoint import Checkpoint
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
-from qwen_vla_ros.freed_memory import keep_freed_memory
 from qwen_vla_ros.model.backbone import Context
 from qwen_vla_ros.model.config import NANO
 from qwen_vla_ros.model.flow import draw_noise
@@ -92,7 +91,6 @@ def main() -> None:
     """Measure the nano preset."""
     options = arguments((__doc__ or "").splitlines()[0], runs=40).parse_args()
     torch.set_num_threads(1)
-    keep_freed_memory()
     robot = with_cameras_of_224_px(load_embodiment("aloha_sim"))
     observation = robot.make_example()
     prompt = build_prompt(robot, "put the red cube into the blue bowl")

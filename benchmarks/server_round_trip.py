@@ -32,7 +32,6 @@ from side_by_side import Comparison, arguments, interleave, report
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
-from qwen_vla_ros.freed_memory import keep_freed_memory
 from qwen_vla_ros.prompt.build import build_prompt
 from qwen_vla_ros.serving.address import ServerAddress
 from qwen_vla_ros.serving.remote_policy import RemotePolicy
@@ -79,7 +78,6 @@ def robot_with_small_cameras() -> Embodiment:
 
 def serve_ours(port: int) -> None:
     """Run our server, as `qwen-vla serve` does."""
-    keep_freed_memory()
     robot = robot_with_small_cameras()
     settings = ServerSettings(port=port)
     PolicyServer(robot, lambda: FreePolicy(robot), "free", settings).serve()

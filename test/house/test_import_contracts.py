@@ -81,6 +81,7 @@ def test_the_tree_keeps_every_contract(tree):
     assert broken_contracts(tree) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("breach", BREACHES, ids=lambda b: f"{b.module}: {b.line or 'exists'}")
 def test_a_breach_is_noticed(tree, breach):
     module = tree / "qwen_vla_ros" / breach.module

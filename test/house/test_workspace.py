@@ -38,6 +38,7 @@ def copy_of(root: Path, files: list[Path], target: Path) -> Path:
     return target
 
 
+@pytest.mark.slow
 @needs_wheels
 def test_a_clone_in_somebodys_workspace_says_what_to_type(root, our_files, tmp_path):
     clone = copy_of(root, our_files, tmp_path / "ws" / "src" / "some_clone")

@@ -61,6 +61,7 @@ def made(tiny_folder, tmp_path, observed):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -155,6 +156,7 @@ def edit(folder, change):
     save_file(tensors, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -214,6 +216,7 @@ def test_a_target_that_the_model_lacks_is_refused_with_what_was_meant(made, tiny
         load_checkpoint(tiny_folder, adapter=folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adapter_model.bin", "hook.py", "training_args.bin"])
 def test_an_adapter_with_a_file_that_could_run_is_refused(made, tiny_folder, name):
     folder, _ = made()

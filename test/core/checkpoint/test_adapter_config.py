@@ -92,6 +92,7 @@ JSON = st.recursive(
 WRITTEN = LoraConfig(r=4, lora_alpha=8, target_modules=["qkv"]).to_dict()
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(change=st.dictionaries(st.sampled_from(sorted(WRITTEN)) | st.text(max_size=5), JSON))
 def test_any_settings_are_read_or_refused_and_nothing_else(tmp_path_factory, change):

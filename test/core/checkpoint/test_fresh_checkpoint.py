@@ -77,6 +77,7 @@ def test_a_folder_in_use_is_refused_before_anything_is_made(tmp_path, aloha, mon
         init_checkpoint("nano", tmp_path, [aloha])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_preset")
 def test_a_published_backbone_makes_a_checkpoint_that_acts(backbone, tmp_path, aloha):
     init_checkpoint("4b", tmp_path / "out", [aloha], seed=9, backbone=backbone)

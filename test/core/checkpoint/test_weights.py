@@ -64,6 +64,7 @@ def test_casting_while_loading_is_casting_after_loading(config, tiny, tmp_path):
         assert torch.equal(a, b), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_fresh_weights_are_spread_as_those_of_a_built_model(dtype):
     torch.manual_seed(1)

@@ -23,6 +23,7 @@ def picture(tmp_path):
     return tmp_path / "view.png"
 
 
+@pytest.mark.slow
 def test_a_question_is_answered_and_random_weights_are_admitted(nano, picture, capsys):
     assert ask(nano, QUESTION, [picture, picture], max_new_tokens=4) == 0
     said = capsys.readouterr()

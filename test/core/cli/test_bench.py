@@ -9,6 +9,7 @@ from qwen_vla_ros.errors import CheckpointError
 from qwen_vla_ros.types import ActionChunk
 
 
+@pytest.mark.slow
 def test_a_fresh_nano_is_measured_stage_by_stage(capsys):
     assert bench("diffbot_sim", runs=2, steps=1) == 0
     lines = capsys.readouterr().out.splitlines()

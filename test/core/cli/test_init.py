@@ -7,6 +7,7 @@ from qwen_vla_ros.cli.init import init
 from qwen_vla_ros.errors import CheckpointError
 
 
+@pytest.mark.slow
 def test_init_makes_a_checkpoint_for_the_named_robots(tmp_path, capsys):
     assert init("nano", tmp_path / "nano", ["aloha_sim", "diffbot_sim"]) == 0
     assert set(load_checkpoint(tmp_path / "nano").normalization) == {"aloha_sim", "diffbot_sim"}

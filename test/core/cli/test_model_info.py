@@ -38,6 +38,7 @@ def test_the_papers_table_is_printed_in_millions(capsys):
     assert table["total"] == ["5,688.2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["nano", "0.8b", "2b", "4b"])
 def test_the_memory_of_every_preset_is_printed_and_the_asked_one_marked(preset, capsys):
     model_info(preset)
@@ -63,6 +64,7 @@ def test_the_columns_line_up(capsys):
     assert len({len(line) for line in sizes}) == 1
 
 
+@pytest.mark.slow
 def test_a_checkpoint_says_where_it_comes_from_and_what_its_actions_mean(nano, capsys):
     model_info(checkpoint=nano)
     said = capsys.readouterr().out

@@ -27,6 +27,7 @@ def random_positions(rng: np.random.Generator) -> FloatArray:
     return rng.uniform(ALOHA.lower, ALOHA.upper)
 
 
+@pytest.mark.slow
 def test_every_link_is_where_gym_aloha_has_it_in_1000_random_poses():
     mujoco = pytest.importorskip("mujoco")
     gym_aloha = importlib.util.find_spec("gym_aloha")

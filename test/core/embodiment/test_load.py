@@ -569,6 +569,7 @@ def test_an_installed_package_is_found_and_brings_its_urdf(workspace: Path, monk
     assert load_embodiment("installed").name == "installed"
 
 
+@pytest.mark.slow
 def test_the_hash_is_of_the_data_and_not_of_its_place_or_comments(workspace: Path, edit):
     here = load_embodiment("aloha_sim").hash
     assert re.fullmatch("[0-9a-f]{16}", here)
@@ -593,6 +594,7 @@ def test_the_hash_changes_with_a_limit_and_with_the_urdf(workspace: Path, edit):
 LINES = ALOHA.splitlines(keepends=True)
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, len(LINES) - 1),
     st.sampled_from(["drop", "twice", "swap", "number", "word", "sign"]),

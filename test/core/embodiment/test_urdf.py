@@ -216,6 +216,7 @@ TWICE = (
 CHAIN = "".join(f'<xacro:macro name="c{i}"><xacro:c{i + 1}/></xacro:macro>' for i in range(2000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "bomb",
     [

@@ -180,6 +180,7 @@ def test_any_text_is_read_or_refused_in_a_sentence(text: str):
     assert told.isprintable()
 
 
+@pytest.mark.slow
 @given(st.integers(0, len(GOOD) - 1), st.integers(0, 40), st.text(max_size=6))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_damaged_good_file_is_read_or_refused_in_a_sentence(at: int, cut: int, put: str):

@@ -190,6 +190,7 @@ def two_minded():
     return decoder.eval()
 
 
+@pytest.mark.slow
 def test_a_trained_decoder_continues_a_chunk_and_guidance_helps_one_that_is_not(two_minded):
     """The seam: how far the first free row is from where the committed ones lead."""
     count, given = 48, 3

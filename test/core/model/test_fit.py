@@ -135,6 +135,7 @@ def test_pad_is_the_letterbox_that_openpi_has(camera):
     assert far_apart(fit_image(image, (224, 224), "pad"), theirs)[0] <= 1
 
 
+@pytest.mark.slow
 @given(*[st.integers(1, 4096)] * 4)
 @settings(max_examples=300, deadline=None)
 def test_an_inscribed_size_touches_the_frame_and_keeps_the_shape(across, down, width, height):

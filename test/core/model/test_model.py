@@ -28,6 +28,7 @@ def batch(tiny, aloha, diffbot):
     return collate(samples), actions, mask
 
 
+@pytest.mark.slow
 def test_the_whole_model_learns_one_batch_of_two_robots(tiny, batch):
     torch.manual_seed(0)
     model = QwenVla(tiny.manifest.model)

@@ -34,6 +34,7 @@ def encode(trimmed, text):
     return trimmed.encode(text, []).ids.tolist()
 
 
+@pytest.mark.slow
 def test_the_trimmed_tokenizer_cuts_its_corpus_as_the_familys_does(family, trimmed):
     for text in corpus():
         for part in text.split("<image>"):

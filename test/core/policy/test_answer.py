@@ -56,6 +56,7 @@ def test_an_answer_is_the_likeliest_words_one_after_the_other(talker, count):
     assert said == talker.tokenizer.decode(expected, special=False)
 
 
+@pytest.mark.slow
 def test_an_answer_depends_on_the_picture_and_on_the_question(talker):
     pictures = (np.zeros((96, 96, 3), np.uint8), picture(shape=(96, 96)))
     said = {

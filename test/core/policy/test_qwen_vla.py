@@ -28,6 +28,7 @@ def asked(robot):
     return robot.make_example(), build_prompt(robot, "go to the red cube")
 
 
+@pytest.mark.slow
 def test_one_set_of_weights_serves_arms_and_base(nano, robot, asked, request):
     policy: Policy = QwenVlaPolicy.load(nano, robot, seed=0)
     chunk = policy.infer(*asked)
@@ -41,6 +42,7 @@ def test_one_set_of_weights_serves_arms_and_base(nano, robot, asked, request):
     assert all(seconds > 0 for seconds in chunk.timings.values())
 
 
+@pytest.mark.slow
 def test_an_untrained_model_stays_within_the_limits(nano, robot, asked):
     policy = QwenVlaPolicy.load(nano, robot)
     low = np.array([channel.q01 for channel in limits_as_statistics(robot).channels])

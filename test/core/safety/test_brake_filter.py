@@ -299,6 +299,7 @@ def test_a_joint_that_moves_out_while_outside_brakes_as_hard_as_it_may():
     np.testing.assert_allclose(step.velocity, v - envelope.acceleration * PERIOD)
 
 
+@pytest.mark.slow
 def test_eight_attacks_leave_the_envelope_of_the_aloha_untouched(aloha, attacks):
     # 8 x 100,000 commands of 14 joints: 250 arms side by side, each joint for itself.
     copies = 250
@@ -315,6 +316,7 @@ def test_eight_attacks_leave_the_envelope_of_the_aloha_untouched(aloha, attacks)
         assert _violations(many, attack, 400, attacks.judge) == 0
 
 
+@pytest.mark.slow
 def test_eight_attacks_on_one_arm_that_keeps_its_path(aloha, attacks):
     for attack in attacks.ATTACKS:
         assert _violations(aloha, attack, 1500, attacks.judge) == 0

@@ -260,6 +260,7 @@ SENTENCES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", SENTENCES)
 def test_a_fault_ends_in_time_takes_no_memory_and_is_got_over(
     serve, observation, prompt, keep, fault
@@ -284,6 +285,7 @@ def test_a_fault_ends_in_time_takes_no_memory_and_is_got_over(
     pytest.fail("the fault was not got over")
 
 
+@pytest.mark.slow
 def test_while_there_is_no_connection_infer_says_so_at_once(serve, observation, prompt, keep):
     serving = serve()
     policy = keep(serving.connect(deadline_s=2.0))
@@ -296,6 +298,7 @@ def test_while_there_is_no_connection_infer_says_so_at_once(serve, observation, 
         assert time.monotonic() - begin < 1.0
 
 
+@pytest.mark.slow
 def test_a_server_that_comes_back_as_another_robot_is_not_taken(
     serve, aloha, observation, prompt, keep
 ):
@@ -317,6 +320,7 @@ def test_a_server_that_comes_back_as_another_robot_is_not_taken(
     assert policy.infer(observation, prompt).actions.shape == (16, 14)
 
 
+@pytest.mark.slow
 def test_a_server_that_accepts_but_never_answers_is_waited_for_in_the_background(
     serve, observation, prompt, keep
 ):

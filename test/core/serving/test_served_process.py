@@ -48,6 +48,7 @@ def robot():
     return load_embodiment("aloha_sim")
 
 
+@pytest.mark.slow
 def test_openpis_client_drives_a_server_in_another_process(robot, keep):
     served = keep(Served("--port", "0", "--motion", "sine"))
     client = WebsocketClientPolicy("127.0.0.1", served.port)
@@ -65,6 +66,7 @@ def test_openpis_client_drives_a_server_in_another_process(robot, keep):
     assert "Traceback" not in output
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_and_started_again_is_found_again(robot, keep):
     served = keep(Served("--port", "0"))
     before = set(Path("/dev/shm").glob("qwen-vla-*"))

@@ -414,6 +414,7 @@ def test_a_message_beyond_16_mib_ends_the_connection_before_it_has_come(serve):
     assert page(serving, "/healthz") == (200, "OK\n")
 
 
+@pytest.mark.slow
 def test_at_its_end_a_server_says_goodbye(serve):
     serving = serve()
     with websockets.sync.client.connect(serving.uri) as client:

@@ -55,6 +55,7 @@ def observe(embodiment, robot, stamp_ns=1_000_000_000):
     return Observation(stamp_ns=stamp_ns, images={}, state=state, scene=robot.world.objects())
 
 
+@pytest.mark.slow
 def test_experts_do_not_need_the_physics_engine():
     code = (
         "import sys; from qwen_vla_ros.embodiment.load import load_embodiment as load;"
@@ -84,6 +85,7 @@ def test_a_thing_that_is_not_there_is_refused_too(diffbot, room_expert):
         room_expert.infer(observation, build_prompt(diffbot, "go to the red ball"))
 
 
+@pytest.mark.slow
 def test_the_hand_over_succeeds_within_the_envelope_and_without_seams(aloha, arms, aloha_expert):
     recorder = Recorder(aloha_expert)
     outcome = run_episode(aloha, arms, recorder, seed=3, time_limit_s=20)
@@ -108,6 +110,7 @@ def test_the_hand_over_succeeds_within_the_envelope_and_without_seams(aloha, arm
     assert recorder.chunks[-1].rest
 
 
+@pytest.mark.slow
 def test_being_asked_twice_about_one_observation_changes_nothing(aloha, arms, aloha_expert):
     class Insistent:
         reset = aloha_expert.reset
@@ -122,6 +125,7 @@ def test_being_asked_twice_about_one_observation_changes_nothing(aloha, arms, al
     assert outcome.commands_limited == 0
 
 
+@pytest.mark.slow
 def test_the_other_cubes_stay_where_they_are(aloha, arms, aloha_expert):
     arms.reset(5)
     before = arms.world.objects()
@@ -131,6 +135,7 @@ def test_the_other_cubes_stay_where_they_are(aloha, arms, aloha_expert):
         assert arms.world.objects()[name][:3] == pytest.approx(before[name][:3], abs=0.003)
 
 
+@pytest.mark.slow
 def test_a_robot_that_is_held_waits_and_then_goes_on(aloha, arms, aloha_expert):
     recorder = Recorder(aloha_expert)
     outcome = run_episode(
@@ -148,6 +153,7 @@ def test_a_robot_that_is_held_waits_and_then_goes_on(aloha, arms, aloha_expert):
     assert max(rows.max() for rows in held) < 1.0
 
 
+@pytest.mark.slow
 def test_a_cube_that_is_lost_is_picked_up_again(aloha, arms, aloha_expert):
     lost = []
 

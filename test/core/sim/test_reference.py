@@ -12,6 +12,7 @@ STEP_NS = 20_000_000
 SPEED, ACCELERATION = np.array([1.0, 2.0]), np.array([5.0, 8.0])
 
 
+@pytest.mark.slow
 @given(st.floats(-2, 2), st.floats(-2, 2), st.floats(-1, 1), st.integers(1, 400))
 @settings(max_examples=200, deadline=None)
 def test_every_row_is_within_the_bounds(position, goal, velocity, steps):

@@ -13,7 +13,6 @@ import numpy as np
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
-from qwen_vla_ros.freed_memory import keep_freed_memory
 from qwen_vla_ros.prompt.build import build_prompt
 from qwen_vla_ros.types import ActionChunk, FloatArray, Policy
 
@@ -54,7 +53,6 @@ def bench(
 
     embodiment = load_embodiment(robot)
     use_threads(threads)
-    keep_freed_memory()
     with _measured(checkpoint, embodiment) as (directory, name):
         begin = time.perf_counter()
         policy = QwenVlaPolicy.load(

@@ -13,7 +13,6 @@ from pathlib import Path
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import QwenVlaError, suggest
-from qwen_vla_ros.freed_memory import keep_freed_memory
 from qwen_vla_ros.serving.address import read_token
 from qwen_vla_ros.serving.fault import FAULTS, Fault
 from qwen_vla_ros.serving.mock import MOTIONS, Latency, MockPolicy
@@ -64,7 +63,6 @@ def serve(wishes: Wishes) -> int:
         QwenVlaError: The wishes contradict each other, or cannot be had.
     """
     _check(wishes)
-    keep_freed_memory()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     embodiment = load_embodiment(wishes.robot)
     settings = ServerSettings(

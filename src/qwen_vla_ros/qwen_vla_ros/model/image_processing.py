@@ -20,7 +20,6 @@ from pydantic import ConfigDict, Field
 from qwen_vla_ros.embodiment.schema import Fit
 from qwen_vla_ros.errors import CheckpointError
 from qwen_vla_ros.json_file import read_json, write_json
-from qwen_vla_ros.model.array_lender import ArrayLender
 from qwen_vla_ros.model.config import VisionConfig
 from qwen_vla_ros.model.fit import Size, fit_image
 from qwen_vla_ros.types import ImageArray
@@ -71,10 +70,6 @@ class ImageProcessor:
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
     @cached_property
-    def _memory(self) -> ArrayLender:
-        return ArrayLender()
-
-    @cached_property
     def _run(self) -> np.dtype[np.void]:
         return np.dtype((np.void, self.vision.patch_size))
 
@@ -115,7 +110,7 @@ class ImageProcessor:
         counts = [rows * columns for _, rows, columns in grids]
         ways: Sequence[Fit] = ["stretch"] * len(images) if fits is None else fits
         patch = self.vision.patch_size
-        pixels = self._memory.bytes(sum(counts), COLOURS, patch, patch)
+        pixels = np.empty((sum(counts), COLOURS, patch, patch), np.uint8)
         end = 0
         for image, size, fit, count in zip(images, sizes, ways, counts, strict=True):
             begin, end = end, end + count
@@ -125,7 +120,7 @@ class ImageProcessor:
     def normalize(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Look up what every pixel is worth; (P, 3, patch, patch) -> (P, 3 * patch * patch)."""
         count, area = len(pixels), self.vision.patch_size**2
-        stills = self._memory.floats(count, COLOURS, area)
+        stills = np.empty((count, COLOURS, area), np.float32)
         if count:
             # OpenCV writes where it is told, also into rows with gaps between them.
             colours = pixels.reshape(count, COLOURS, area)
@@ -138,7 +133,7 @@ class ImageProcessor:
         """Repeat every frame as often as the family does, colour by colour."""
         count, frames = len(stills), self.vision.temporal_patch_size
         area = self.vision.patch_size**2
-        values = self._memory.floats(count * COLOURS, frames * area)
+        values = np.empty((count * COLOURS, frames * area), np.float32)
         if count:
             cv2.repeat(stills.reshape(-1, area), 1, frames, values)
         return values.reshape(count, COLOURS * frames * area)
@@ -160,7 +155,7 @@ class ImageProcessor:
         """Write the patches of one image into `pixels` (P, 3, patch, patch)."""
         patch, merge = self.vision.patch_size, self.vision.merge_size
         height, width, _ = image.shape
-        planes = self._memory.bytes(COLOURS, height, width)
+        planes = np.empty((COLOURS, height, width), np.uint8)
         cv2.split(image, list(planes))
         # The pixels that lie side by side in one patch are moved as one item.
         rows, columns = height // (patch * merge), width // (patch * merge)

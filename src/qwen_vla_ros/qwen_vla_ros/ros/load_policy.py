@@ -8,7 +8,6 @@ from pathlib import Path
 from qwen_vla_ros.arguments import CONTINUATIONS, POLICIES, PRECISIONS
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import CheckpointError
-from qwen_vla_ros.freed_memory import keep_freed_memory
 from qwen_vla_ros.ros.parameters import parameter
 from qwen_vla_ros.serving.address import (
     LONGEST_DEADLINE_S,
@@ -88,7 +87,6 @@ def load_policy(parameters: PolicyParameters, embodiment: Embodiment) -> Policy:
         QwenVlaError: There is no such checkpoint or server, it is not for this robot, or there is
             no expert for this robot's world.
     """
-    keep_freed_memory()
     if parameters.policy == "remote":
         return _load_remote(parameters, embodiment)
     if parameters.policy == "expert":
