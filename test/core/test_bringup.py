@@ -32,6 +32,19 @@ def test_hardware_gets_no_simulator(aloha, tmp_path):
     assert [node.executable for node in bringup.nodes()] == ["policy", "arm_gate"]
 
 
+def test_every_setting_of_the_model_reaches_its_node(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    said = words(policy="qwen_vla", checkpoint=str(tmp_path), temperature="0.6", threads="2")
+    parameters = bringup_from_words(said).nodes()[0].parameters
+    assert (parameters["temperature"], parameters["threads"]) == (0.6, 2)
+
+
+@pytest.mark.parametrize("name", ["temperature", "threads", "steps", "deadline_s"])
+def test_a_word_that_is_no_number_is_refused_by_name(name):
+    with pytest.raises(QwenVlaError, match=f"{name}: 'many' is not a"):
+        bringup_from_words(words(**{name: "many"}))
+
+
 def test_what_commands_stops_before_what_brakes_before_what_moves(aloha):
     nodes = Bringup(robot=aloha, policy="expert").nodes()
     assert sorted(nodes, key=lambda node: node.stop_order) == list(nodes)

@@ -65,6 +65,16 @@ ARGUMENTS = (
     ),
     Argument(name="steps", description="Steps of the flow from noise to actions.", default="4"),
     Argument(
+        name="temperature",
+        description="Spread of the model's noise; the paper evaluates with 0.6.",
+        default="1.0",
+    ),
+    Argument(
+        name="threads",
+        description="CPU threads of the model; on few cores one is steadiest.",
+        default="1",
+    ),
+    Argument(
         name="use_sim_time",
         description="Take time from /clock, which the simulator then publishes.",
         default="false",

@@ -81,6 +81,8 @@ class Bringup:
         precision: One of `PRECISIONS`.
         continuation: One of `CONTINUATIONS`.
         steps: Steps of the flow from noise to actions.
+        temperature: Spread of the model's noise.
+        threads: CPU threads of the model.
         use_sim_time: Whether time comes from /clock.
         namespace: Prefix of every relative name.
         scene_seed: Seed of the simulated scene.
@@ -101,6 +103,8 @@ class Bringup:
     precision: str = "auto"
     continuation: str = "auto"
     steps: int = 4
+    temperature: float = 1.0
+    threads: int = 1
     use_sim_time: bool = False
     namespace: str = ""
     scene_seed: int = 0
@@ -169,6 +173,8 @@ class Bringup:
                 "precision": self.precision,
                 "continuation": self.continuation,
                 "steps": self.steps,
+                "temperature": self.temperature,
+                "threads": self.threads,
             }
             if self.adapter:
                 model["adapter"] = str(Path(self.adapter).resolve())
@@ -239,16 +245,7 @@ def bringup_from_words(words: Mapping[str, str]) -> Bringup:
     Raises:
         QwenVlaError: A word is not what is allowed, or the embodiment file is wrong.
     """
-    numbers = {}
-    for name in ("scene_seed", "seed", "steps"):
-        try:
-            numbers[name] = int(words[name])
-        except ValueError as error:
-            raise QwenVlaError(f"{name}: '{words[name]}' is not a whole number.") from error
-    try:
-        deadline_s = float(words["deadline_s"])
-    except ValueError as error:
-        raise QwenVlaError(f"deadline_s: '{words['deadline_s']}' is not a number.") from error
+    numbers = {name: _whole(words, name) for name in ("scene_seed", "seed", "steps", "threads")}
     return Bringup(
         robot=load_embodiment(words["robot"]),
         policy=words["policy"],
@@ -264,9 +261,24 @@ def bringup_from_words(words: Mapping[str, str]) -> Bringup:
         server_protocol=words["server_protocol"],
         server_token_file=words["server_token_file"],
         server_ca_file=words["server_ca_file"],
-        deadline_s=deadline_s,
+        deadline_s=_number(words, "deadline_s"),
+        temperature=_number(words, "temperature"),
         **numbers,
     )
+
+
+def _whole(words: Mapping[str, str], name: str) -> int:
+    try:
+        return int(words[name])
+    except ValueError as error:
+        raise QwenVlaError(f"{name}: '{words[name]}' is not a whole number.") from error
+
+
+def _number(words: Mapping[str, str], name: str) -> float:
+    try:
+        return float(words[name])
+    except ValueError as error:
+        raise QwenVlaError(f"{name}: '{words[name]}' is not a number.") from error
 
 
 def environment(*, one_host: bool) -> dict[str, str]:

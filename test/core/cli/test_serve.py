@@ -24,7 +24,7 @@ def refused(*options: str) -> str:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ((), "checkpoint: the policy 'model' needs one"),
+        ((), "checkpoint: the policy 'qwen_vla' needs one"),
         (("--policy", "mok"), "policy: unknown 'mok'. Did you mean 'mock'?"),
         (("--policy", "mock", "--motion", "sin"), "Did you mean 'sine'?"),
         (("--policy", "mock", "--fault", "hangs"), "Did you mean 'hang'?"),
@@ -54,12 +54,14 @@ def checkpoint(tmp_path_factory) -> Path:
 def wishes(checkpoint: Path) -> Wishes:
     return Wishes(
         robot="diffbot_sim",
-        policy="model",
+        policy="qwen_vla",
         checkpoint=checkpoint,
         adapter=None,
         device="cpu",
         precision="auto",
+        continuation="auto",
         steps=2,
+        temperature=1.0,
         threads=1,
         seed=5,
         host="127.0.0.1",

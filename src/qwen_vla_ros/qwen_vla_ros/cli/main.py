@@ -107,12 +107,18 @@ def ask(
 @app.command()
 def serve(
     robot: Robot,
-    policy: Annotated[str, typer.Option(help="model, mock or replay.")] = "model",
+    policy: Annotated[str, typer.Option(help="qwen_vla, mock or replay.")] = "qwen_vla",
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint directory.")] = None,
     adapter: Annotated[Path | None, typer.Option(help="LoRA adapter to merge.")] = None,
     device: Annotated[str, typer.Option(help="Where the model runs.")] = "cpu",
     precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 on a GPU.")] = "auto",
+    continuation: Annotated[
+        str, typer.Option(help="auto (as trained), prefix, guidance or none.")
+    ] = "auto",
     steps: Annotated[int, typer.Option(help="Euler steps of a chunk.", min=1, max=100)] = 4,
+    temperature: Annotated[
+        float, typer.Option(help="Spread of the model's noise.", min=0.0, max=2.0)
+    ] = 1.0,
     threads: Annotated[int, typer.Option(help="CPU threads of the model.", min=1, max=256)] = 1,
     seed: Annotated[int, typer.Option(help="Seed of every client's noise; -1 draws anew.")] = -1,
     host: Annotated[str, typer.Option(help="Address; all but loopback need a token.")] = (
@@ -165,7 +171,9 @@ def serve(
         adapter=adapter,
         device=device,
         precision=precision,
+        continuation=continuation,
         steps=steps,
+        temperature=temperature,
         threads=threads,
         seed=seed,
         host=host,
@@ -222,6 +230,10 @@ def up(
         ),
     ] = "auto",
     steps: Annotated[int, typer.Option(help="Steps of the flow.", min=1, max=100)] = 4,
+    temperature: Annotated[
+        float, typer.Option(help="Spread of the model's noise.", min=0.0, max=2.0)
+    ] = 1.0,
+    threads: Annotated[int, typer.Option(help="CPU threads of the model.", min=1, max=256)] = 1,
     use_sim_time: Annotated[bool, typer.Option(help="Take time from /clock.")] = False,
     namespace: Namespace = "",
     scene_seed: Annotated[int, typer.Option(help="Seed of the simulated scene.")] = 0,
@@ -245,6 +257,8 @@ def up(
         "precision": precision,
         "continuation": continuation,
         "steps": str(steps),
+        "temperature": str(temperature),
+        "threads": str(threads),
         "use_sim_time": str(use_sim_time).lower(),
         "namespace": namespace,
         "scene_seed": str(scene_seed),

@@ -22,7 +22,7 @@ from qwen_vla_ros.serving.server import PolicyServer, ServerSettings
 from qwen_vla_ros.serving.session import send
 from qwen_vla_ros.types import Policy
 
-POLICIES = ("model", "mock", "replay")
+POLICIES = ("qwen_vla", "mock", "replay")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,9 @@ class Wishes:
     adapter: Path | None
     device: str
     precision: str
+    continuation: str
     steps: int
+    temperature: float
     threads: int
     seed: int
     host: str
@@ -109,10 +111,10 @@ def _check(wishes: Wishes) -> None:
             raise QwenVlaError(
                 f"{option}: unknown '{value}'." + suggest(value, filter(None, allowed))
             )
-    if wishes.policy == "model" and wishes.checkpoint is None:
+    if wishes.policy == "qwen_vla" and wishes.checkpoint is None:
         raise QwenVlaError(
-            "checkpoint: the policy 'model' needs one. Make one with: qwen-vla init --preset nano "
-            "--out DIR; or try things out with --policy mock."
+            "checkpoint: the policy 'qwen_vla' needs one. Make one with: qwen-vla init --preset "
+            "nano --out DIR; or try things out with --policy mock."
         )
     if (wishes.policy == "replay") != (wishes.recording is not None):
         raise QwenVlaError("recording: --policy replay and --recording FILE go together.")
@@ -172,7 +174,9 @@ def _model(wishes: Wishes, embodiment: Embodiment) -> tuple[str, Callable[[], Po
             embodiment,
             device=wishes.device,
             precision=wishes.precision,
+            continuation=wishes.continuation,
             steps=wishes.steps,
+            temperature=wishes.temperature,
             seed=None if wishes.seed < 0 else wishes.seed,
             adapter=wishes.adapter,
         )
