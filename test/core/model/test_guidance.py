@@ -1,11 +1,9 @@
-import math
-
 import pytest
 import torch
 
 from qwen_vla_ros.model.committed import Committed
 from qwen_vla_ros.model.flow import sample
-from qwen_vla_ros.model.guidance import STRONGEST, guide, soft_weights, strength
+from qwen_vla_ros.model.guidance import STRONGEST, guide, strength
 
 HORIZON, COMMITTED, STEPS = 10, 3, 5
 # Round something on the left or on the right: two ways that begin and end alike.
@@ -21,12 +19,12 @@ def of_two_ways(y, step):
     return (y - torch.einsum("bk,khc->bhc", share, WAYS)) / t
 
 
-def committed(rows=COMMITTED, planned=None):
+def committed(rows=COMMITTED):
     """The first rows of the way on the left, of as many chunks as there is noise."""
     count = len(NOISE)
     mask = (torch.arange(HORIZON) < rows).expand(count, -1)
     actions = WAYS[0].expand(count, -1, -1)
-    return Committed(actions, mask, "guidance", planned)
+    return Committed(actions, mask, "guidance")
 
 
 NOISE = torch.randn(64, HORIZON, 1, generator=torch.Generator().manual_seed(0))
@@ -54,27 +52,6 @@ def test_nothing_committed_pulls_nowhere():
     plain = sample(of_two_ways, NOISE, STEPS)
     guided = sample(guide(of_two_ways, committed(rows=0), STEPS), NOISE, STEPS)
     torch.testing.assert_close(guided, plain, rtol=0, atol=0)
-
-
-def test_planned_rows_pull_as_well():
-    """One committed row says little about the way; the rows planned after it say the rest."""
-    planned = torch.ones(len(NOISE), HORIZON, dtype=torch.bool)
-    hard = sample(guide(of_two_ways, committed(rows=1), STEPS), NOISE, STEPS)
-    soft = sample(guide(of_two_ways, committed(rows=1, planned=planned), STEPS), NOISE, STEPS)
-    assert seams(soft).mean() < 0.5 * seams(hard).mean()
-
-
-def test_committed_rows_count_whole_and_planned_ones_less_and_less():
-    planned = torch.arange(HORIZON).expand(64, -1) < 7
-    weights = soft_weights(committed(planned=planned))[0]
-    assert weights[:COMMITTED].tolist() == [1, 1, 1]
-    left = torch.tensor([4, 3, 2, 1]) / 5
-    torch.testing.assert_close(weights[3:7], left * left.expm1() / (math.e - 1))
-    assert weights[7:].tolist() == [0, 0, 0]
-
-
-def test_only_committed_rows_count_where_nothing_else_is_planned():
-    torch.testing.assert_close(soft_weights(committed()), committed().rows.float())
 
 
 @pytest.mark.parametrize(

@@ -19,16 +19,13 @@ class Committed:
     same shapes and the same kernels each time. Nothing committed is `rows` all false.
 
     Attributes:
-        actions: Normalised actions; read where `rows` or `planned` is true; (B, H, K).
+        actions: Normalised actions; read where `rows` is true; (B, H, K).
         rows: True where a row is committed; (B, H).
         method: `prefix` gives the rows to the decoder as clean data, which it must have been
             trained for (`DecoderConfig.frozen_prefix`), and returns them exactly as given.
             `guidance` pulls the sample towards them and works with any decoder.
-        planned: True where the chunk before has a row that is not committed; the pull of
-            `guidance` fades over these. `None` when no such rows are known; (B, H).
     """
 
     actions: Tensor
     rows: Tensor
     method: Literal["prefix", "guidance"]
-    planned: Tensor | None = None

@@ -28,22 +28,6 @@ def strength(t: float) -> float:
     return min(unbounded, STRONGEST)
 
 
-def soft_weights(committed: Committed) -> Tensor:
-    """Return how much each row counts; (B, H).
-
-    Committed rows count whole. Over the planned rows after them the weight falls from nearly one
-    to nearly zero: the further away a row is, the more freely it may answer what was seen since.
-    """
-    rows = committed.rows.float()
-    if committed.planned is None:
-        return rows
-    planned = committed.planned & ~committed.rows
-    count = planned.sum(dim=1, keepdim=True)
-    left = (count - planned.cumsum(dim=1) + 1) / (count + 1)  # 1 - 1/(n+1), ..., 1/(n+1)
-    fading = left * torch.expm1(left) / (math.e - 1)
-    return torch.where(committed.rows, rows, fading * planned)
-
-
 def guide(
     velocity: Callable[[Tensor, int], Tensor], committed: Committed, steps: int
 ) -> Callable[[Tensor, int], Tensor]:
@@ -55,7 +39,7 @@ def guide(
         committed: What to continue.
         steps: Number of steps.
     """
-    weights = soft_weights(committed).unsqueeze(-1)  # (B, H, 1)
+    weights = committed.rows.unsqueeze(-1).to(committed.actions.dtype)  # (B, H, 1)
 
     def guided(y: Tensor, step: int) -> Tensor:
         t = 1 - step / steps
