@@ -10,7 +10,8 @@ from qwen_vla_ros.model.backbone import Context
 from qwen_vla_ros.model.committed import Committed
 from qwen_vla_ros.model.config import DecoderConfig
 from qwen_vla_ros.model.decoding import decode
-from qwen_vla_ros.model.flow import draw_frozen, masked_loss, mix, step_times
+from qwen_vla_ros.model.flow import step_times
+from qwen_vla_ros.training.flow_matching import draw_frozen, masked_loss, mix
 
 WIDTH, LENGTH, HORIZON, CHANNELS, STEPS = 24, 90, 8, 6, 4
 CONFIG = DecoderConfig(

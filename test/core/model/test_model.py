@@ -3,10 +3,11 @@ import torch
 
 from qwen_vla_ros.checkpoint.normalization import pad_actions
 from qwen_vla_ros.model.committed import Committed
-from qwen_vla_ros.model.flow import draw_noise, masked_loss, mix
+from qwen_vla_ros.model.flow import draw_noise
 from qwen_vla_ros.model.inputs import collate
 from qwen_vla_ros.model.model import QwenVla
 from qwen_vla_ros.prompt.build import build_prompt
+from qwen_vla_ros.training.flow_matching import masked_loss, mix
 
 
 @pytest.fixture
