@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from qwen_vla_ros.model.action_decoder import ActionDecoder
+from qwen_vla_ros.model.action_decoder import ActionDecoder, Mlp
 from qwen_vla_ros.model.config import DecoderConfig
 from qwen_vla_ros.model.flow import step_times
 from qwen_vla_ros.model.rotation import following, rotation
@@ -146,3 +146,16 @@ def test_a_gradient_reaches_every_weight_when_rows_are_frozen(decoder, call):
 
 def test_the_decoder_keeps_no_buffer_that_a_checkpoint_lacks():
     assert not list(ActionDecoder(SMALL, CONTEXT_WIDTH).buffers())
+
+
+def test_a_packed_mlp_answers_the_same():
+    torch.manual_seed(0)
+    mlp, x = Mlp(6, 64, 20), torch.randn(2, 5, 6)
+    expected = mlp(x)
+    assert expected.shape == (2, 5, 20)
+    with torch.inference_mode():
+        torch.testing.assert_close(mlp.packed()(x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_mlp_has_the_names_that_checkpoints_have():
+    assert list(Mlp(6, 64, 20).state_dict()) == ["0.weight", "0.bias", "2.weight", "2.bias"]

@@ -7,8 +7,8 @@ import torch
 
 from qwen_vla_ros.model.action_decoder import ActionDecoder
 from qwen_vla_ros.model.backbone import Context
-from qwen_vla_ros.model.committed import Committed
 from qwen_vla_ros.model.config import DecoderConfig
+from qwen_vla_ros.model.continuation import Committed
 from qwen_vla_ros.model.decoding import decode
 from qwen_vla_ros.model.flow import step_times
 from qwen_vla_ros.training.flow_matching import draw_frozen, masked_loss, mix

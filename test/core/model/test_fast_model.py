@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from qwen_vla_ros.model.committed import Committed
 from qwen_vla_ros.model.config import DecoderConfig
+from qwen_vla_ros.model.continuation import Committed
 from qwen_vla_ros.model.fast_model import BUCKET, FastModel
 from qwen_vla_ros.model.flow import draw_noise
 from qwen_vla_ros.model.inputs import collate

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from qwen_vla_ros.checkpoint.normalization import pad_actions
-from qwen_vla_ros.model.committed import Committed
+from qwen_vla_ros.model.continuation import Committed
 from qwen_vla_ros.model.flow import draw_noise
 from qwen_vla_ros.model.inputs import collate
 from qwen_vla_ros.model.model import QwenVla

@@ -45,7 +45,7 @@ def ask(
         raise QwenVlaError("the question is empty; ask something.")
 
     from qwen_vla_ros.checkpoint.checkpoint import load_checkpoint
-    from qwen_vla_ros.model.precision import dtype_of
+    from qwen_vla_ros.model.compute import dtype_of
     from qwen_vla_ros.policy.answer import answer
 
     # transformers asks for faster kernels by name, and there are none for a CPU.

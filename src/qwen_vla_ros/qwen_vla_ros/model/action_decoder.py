@@ -26,11 +26,31 @@ from torch.nn import functional
 from qwen_vla_ros.model.block import Block, Past
 from qwen_vla_ros.model.config import DecoderConfig
 from qwen_vla_ros.model.flow import step_times
-from qwen_vla_ros.model.mlp import Mlp
 from qwen_vla_ros.model.modulation import BlockModulation, Modulation, Norm, TimestepEmbedding
 from qwen_vla_ros.model.packed_block import PackedBlock, can_pack
 from qwen_vla_ros.model.product import Layer
 from qwen_vla_ros.model.rotation import Rotation, following, rotation
+
+
+class Mlp(nn.Sequential):
+    """Two linear layers with a SiLU between them."""
+
+    def __init__(self, width_in: int, width: int, width_out: int) -> None:
+        super().__init__(nn.Linear(width_in, width), nn.SiLU(), nn.Linear(width, width_out))
+
+    def packed(self) -> Callable[[Tensor], Tensor]:
+        """Return the same as it is computed when serving; (B, H, in) -> (B, H, out).
+
+        The weights must not change any more.
+        """
+        up, down = (
+            Layer(layer.weight, layer.bias) for layer in self if isinstance(layer, nn.Linear)
+        )
+
+        def run(x: Tensor) -> Tensor:
+            return down(up(x, "silu"))
+
+        return run
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from qwen_vla_ros.model.action_decoder import ActionDecoder, Prefix, Schedule
 from qwen_vla_ros.model.backbone import Context
-from qwen_vla_ros.model.committed import Committed
+from qwen_vla_ros.model.continuation import Committed, guide
 from qwen_vla_ros.model.flow import sample
-from qwen_vla_ros.model.guidance import guide
 
 
 def decode(

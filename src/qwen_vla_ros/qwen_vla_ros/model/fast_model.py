@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from qwen_vla_ros.model.backbone import Context
-from qwen_vla_ros.model.committed import Committed
+from qwen_vla_ros.model.continuation import Committed
 from qwen_vla_ros.model.fast_backbone import FastBackbone, Layout
 from qwen_vla_ros.model.fast_vision import Grid
 from qwen_vla_ros.model.model import QwenVla

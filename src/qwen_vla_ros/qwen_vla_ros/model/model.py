@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from qwen_vla_ros.model.action_decoder import ActionDecoder, Schedule
 from qwen_vla_ros.model.backbone import Backbone, Context
-from qwen_vla_ros.model.committed import Committed
 from qwen_vla_ros.model.config import ModelConfig
+from qwen_vla_ros.model.continuation import Committed
 from qwen_vla_ros.model.decoding import decode
 from qwen_vla_ros.model.inputs import Inputs
 

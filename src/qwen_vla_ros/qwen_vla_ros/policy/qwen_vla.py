@@ -16,13 +16,13 @@ from qwen_vla_ros.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from qwen_vla_ros.checkpoint.normalization import pad_actions
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import CheckpointError
-from qwen_vla_ros.model.committed import Committed
+from qwen_vla_ros.model.compute import AUTO, dtype_of
+from qwen_vla_ros.model.continuation import Committed
 from qwen_vla_ros.model.fast_backbone import Layout
 from qwen_vla_ros.model.fast_model import BUCKET, FastModel
 from qwen_vla_ros.model.flow import draw_noise
 from qwen_vla_ros.model.image_processing import Patches
 from qwen_vla_ros.model.inputs import patches_of, stills_on
-from qwen_vla_ros.model.precision import AUTO, dtype_of
 from qwen_vla_ros.model.recorded import Recorder, record_on_gpu
 from qwen_vla_ros.policy.suitability import (
     check_image_sizes,

@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from qwen_vla_ros.model.committed import Committed
+from qwen_vla_ros.model.continuation import STRONGEST, Committed, guide, strength
 from qwen_vla_ros.model.flow import sample
-from qwen_vla_ros.model.guidance import STRONGEST, guide, strength
 
 HORIZON, COMMITTED, STEPS = 10, 3, 5
 # Round something on the left or on the right: two ways that begin and end alike.
