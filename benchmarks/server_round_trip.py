@@ -79,7 +79,7 @@ def robot_with_small_cameras() -> Embodiment:
 def serve_ours(port: int) -> None:
     """Run our server, as `qwen-vla serve` does."""
     robot = robot_with_small_cameras()
-    settings = ServerSettings(port=port)
+    settings = ServerSettings(ports=(("openpi", port),))
     PolicyServer(robot, lambda: FreePolicy(robot), "free", settings).serve()
 
 

@@ -77,7 +77,7 @@ def test_a_remote_policy_is_told_where_its_server_is_and_nothing_secret(tmp_path
         )
     ).nodes()
     assert policy.parameters["server"] == "ws://127.0.0.1:8000"
-    assert policy.parameters["server_protocol"] == "qwen_vla"
+    assert policy.parameters["server_protocol"] == "openpi"
     assert policy.parameters["server_token_file"] == str(token)
     assert policy.parameters["deadline_s"] == 0.2
     assert "server_ca_file" not in policy.parameters

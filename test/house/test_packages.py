@@ -21,6 +21,7 @@ KEYS = {
     "imageio": "python3-imageio",
     "msgpack": "python3-msgpack",
     "numpy": "python3-numpy",
+    "prometheus_client": "python3-prometheus-client",
     "pydantic": "python3-pydantic",
     "pydantic_core": "python3-pydantic",
     "rich": "python3-rich",

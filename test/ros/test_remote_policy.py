@@ -34,7 +34,16 @@ class Server:
     def __init__(self, *options: str, port: int = 0) -> None:
         command = [sys.executable, "-m", "qwen_vla_ros.cli.main", "serve", "--policy", "mock"]
         self.process = subprocess.Popen(
-            [*command, "--robot", "aloha_sim", "--motion", "sine", "--port", str(port), *options],
+            [
+                *command,
+                "--robot",
+                "aloha_sim",
+                "--motion",
+                "sine",
+                "--listen",
+                f"openpi:{port}",
+                *options,
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qwen_vla_ros.serving.address import PROTOCOLS
-
 POLICIES = ("qwen_vla", "expert", "remote")
 BACKENDS = ("mujoco", "hardware")
 PRECISIONS = ("auto", "fp32", "bf16")
+PROTOCOLS = ("openpi", "vla-eval")
 CONTINUATIONS = ("auto", "prefix", "guidance", "none")
 
 
@@ -94,8 +93,8 @@ ARGUMENTS = (
     ),
     Argument(
         name="server_protocol",
-        description="What the policy server speaks: this project's messages, or openpi's.",
-        default="qwen_vla",
+        description="What the policy server speaks.",
+        default="openpi",
         choices=PROTOCOLS,
     ),
     Argument(

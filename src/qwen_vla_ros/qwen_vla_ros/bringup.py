@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwen_vla_ros.arguments import BACKENDS, POLICIES
+from qwen_vla_ros.arguments import BACKENDS, POLICIES, PROTOCOLS
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import QwenVlaError, suggest
-from qwen_vla_ros.serving.address import PROTOCOLS
 from qwen_vla_ros.share import share_folder
 
 PACKAGE = "qwen_vla_ros"
@@ -110,7 +109,7 @@ class Bringup:
     scene_seed: int = 0
     seed: int = -1
     server: str = ""
-    server_protocol: str = "qwen_vla"
+    server_protocol: str = "openpi"
     server_token_file: str = ""
     server_ca_file: str = ""
     deadline_s: float = 0.3

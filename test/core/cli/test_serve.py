@@ -11,6 +11,7 @@ from qwen_vla_ros.cli.serve import Wishes, _model
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import QwenVlaError
 from qwen_vla_ros.prompt.build import build_prompt
+from qwen_vla_ros.serving.inference import InferenceThread
 
 
 def refused(*options: str) -> str:
@@ -65,7 +66,7 @@ def wishes(checkpoint: Path) -> Wishes:
         threads=1,
         seed=5,
         host="127.0.0.1",
-        port=0,
+        listen="openpi:0",
         token_file=None,
         tls_cert=None,
         tls_key=None,
@@ -86,7 +87,7 @@ def wishes(checkpoint: Path) -> Wishes:
 @pytest.mark.slow
 def test_clients_share_a_model_and_nothing_of_their_episodes(checkpoint):
     robot = load_embodiment("diffbot_sim")
-    name, open_policy = _model(wishes(checkpoint), robot)
+    name, open_policy = _model(wishes(checkpoint), robot, InferenceThread())
     assert name == "nano"
     seen, asked = robot.make_example(), build_prompt(robot, "go to the red ball")
     alone = open_policy()

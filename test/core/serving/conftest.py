@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -59,8 +58,10 @@ def prompt(aloha):
 class Serving:
     """A server in a thread of the test."""
 
-    def __init__(self, robot, open_policy, fault=None, model="mock", **settings):
-        answers = {} if fault is None else {"answer": fault.send}
+    def __init__(
+        self, robot, open_policy, fault=None, model="mock", dialect="openpi", port=0, **settings
+    ):
+        sends = {} if fault is None else {"send": fault.send}
         recorder = {"recorder": settings.pop("recorder", None)}
         self.fault = fault
         self.robot = robot
@@ -68,8 +69,8 @@ class Serving:
             robot,
             open_policy,
             model,
-            ServerSettings(**{"port": 0, **settings}),
-            **answers,
+            ServerSettings(**{"ports": ((dialect, port),), **settings}),
+            **sends,
             **recorder,
         )
         self._thread = threading.Thread(target=self.server.serve, daemon=True)
@@ -77,7 +78,7 @@ class Serving:
 
     @property
     def port(self) -> int:
-        return self.server.port
+        return next(iter(self.server.ports.values()))
 
     @property
     def uri(self) -> str:
@@ -90,8 +91,6 @@ class Serving:
         return RemotePolicy.load(address, robot, **options)
 
     def end(self) -> None:
-        if self.fault is not None:
-            self.fault.ending.set()
         self.server.end()
         self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive()
@@ -129,13 +128,6 @@ def keep() -> Iterator[Callable]:
     yield take
     for thing in reversed(kept):
         thing.close()
-
-
-@pytest.fixture
-def sockets(keep) -> tuple[socket.socket, socket.socket]:
-    """Two ends of a connection."""
-    first, second = socket.socketpair()
-    return keep(first), keep(second)
 
 
 @pytest.fixture

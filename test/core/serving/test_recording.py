@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from qwen_vla_ros.serving.replay import ReplayPolicy
 @pytest.fixture
 def recorded(serve, aloha, observation, prompt, tmp_path):
     """A file with two episodes, of two answers and of one, and those answers."""
-    path = tmp_path / "answers.msgpack"
+    path = tmp_path / "answers.jsonl"
     recorder = Recorder.create(path, aloha, "mock")
     serving = serve(policy=lambda: MockPolicy(aloha, motion="sine"), recorder=recorder)
     policy = serving.connect(deadline_s=2.0)
@@ -80,11 +81,32 @@ def test_a_recording_of_another_robot_is_refused(recorded, droid):
         read_recording(recorded[0], droid)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x81\xa1a\x01", b"\xc1\xc1", b"hello", b"\x90"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"\xc1\xc1", b"hello", b"[]\n", b'{"format": "x"}\n']
+)
 def test_what_is_no_recording_is_refused(aloha, tmp_path, content):
     path = tmp_path / "file"
     path.write_bytes(content)
     with pytest.raises(QwenVlaError, match="recording: '"):
+        read_recording(path, aloha)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"episode": "one"},
+        {"elapsed_s": -1.0},
+        {"actions": []},
+        {"actions": [[0.0] * 13]},
+        {"actions": [["x"] * 14]},
+    ],
+)
+def test_a_damaged_answer_is_refused_with_its_line(recorded, aloha, change):
+    path, _ = recorded
+    lines = path.read_text().splitlines()
+    lines[2] = json.dumps({**json.loads(lines[2]), **change})
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(QwenVlaError, match=r"answers\.jsonl', line 3: "):
         read_recording(path, aloha)
 
 

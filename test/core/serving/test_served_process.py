@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,8 @@ from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import NotReadyError
 from qwen_vla_ros.prompt.build import build_prompt
 from qwen_vla_ros.serving.address import ServerAddress
-from qwen_vla_ros.serving.remote_policy import RemoteError, RemotePolicy
+from qwen_vla_ros.serving.connection import RemoteError
+from qwen_vla_ros.serving.remote_policy import RemotePolicy
 
 SOON = 30.0
 COMMAND = (sys.executable, "-m", "qwen_vla_ros.cli.main", "serve", "--policy", "mock")
@@ -34,7 +34,9 @@ class Served:
             text=True,
         )
         line = self.process.stdout.readline()
-        found = re.fullmatch(r"serving aloha_sim \(mock\) on ws://127.0.0.1:(\d+); .*\n", line)
+        found = re.fullmatch(
+            r"serving aloha_sim \(mock\) on ws://127.0.0.1:(\d+) \(openpi\); .*\n", line
+        )
         assert found, line
         self.port = int(found[1])
 
@@ -50,7 +52,7 @@ def robot():
 
 @pytest.mark.slow
 def test_openpis_client_drives_a_server_in_another_process(robot, keep):
-    served = keep(Served("--port", "0", "--motion", "sine"))
+    served = keep(Served("--listen", "openpi:0", "--motion", "sine"))
     client = WebsocketClientPolicy("127.0.0.1", served.port)
     assert client.get_server_metadata()["embodiment_hash"] == robot.hash
     seen = robot.make_example()
@@ -68,18 +70,16 @@ def test_openpis_client_drives_a_server_in_another_process(robot, keep):
 
 @pytest.mark.slow
 def test_a_server_that_is_killed_and_started_again_is_found_again(robot, keep):
-    served = keep(Served("--port", "0"))
-    before = set(Path("/dev/shm").glob("qwen-vla-*"))
+    served = keep(Served("--listen", "openpi:0"))
     address = ServerAddress(uri=f"ws://127.0.0.1:{served.port}")
     policy = keep(RemotePolicy.load(address, robot, deadline_s=2.0))
-    assert set(Path("/dev/shm").glob("qwen-vla-*")) == before  # it has no name any more
     seen, asked = robot.make_example(), build_prompt(robot, "go")
     assert policy.infer(seen, asked).actions.shape == (16, 14)
     served.process.kill()
     served.process.wait(SOON)
     with pytest.raises((RemoteError, NotReadyError)):
         policy.infer(seen, asked)
-    keep(Served("--port", str(served.port)))
+    keep(Served("--listen", f"openpi:{served.port}"))
     deadline = time.monotonic() + SOON
     while time.monotonic() < deadline and not policy.is_connected:
         time.sleep(0.02)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import http.client
 import logging
+import re
 import shutil
 import socket
 import ssl
@@ -9,7 +10,6 @@ import struct
 import subprocess
 import threading
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,11 +22,11 @@ from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import QwenVlaError
 from qwen_vla_ros.prompt.build import build_prompt
 from qwen_vla_ros.serving.address import ServerAddress
-from qwen_vla_ros.serving.call import call
-from qwen_vla_ros.serving.deadline import Deadline
+from qwen_vla_ros.serving.dialects import openpi as openpi_dialect
 from qwen_vla_ros.serving.mock import MockPolicy
+from qwen_vla_ros.serving.question import Question
 from qwen_vla_ros.serving.remote_policy import RemotePolicy
-from qwen_vla_ros.serving.server import ServerSettings, _listen
+from qwen_vla_ros.serving.server import ServerSettings, _listen, read_ports
 from qwen_vla_ros.serving.wire import pack, unpack
 from qwen_vla_ros.types import rest_chunk
 
@@ -79,7 +79,7 @@ class Scripted:
 
 def test_openpis_client_hears_who_serves_before_anything_else(serve, openpi, aloha):
     metadata = openpi(serve()).get_server_metadata()
-    assert metadata["protocol"] == 2
+    assert metadata["protocol"] == 3
     assert metadata["embodiment"] == "aloha_sim"
     assert metadata["embodiment_hash"] == aloha.hash
     assert metadata["model"] == "mock"
@@ -142,12 +142,13 @@ def test_a_failure_of_the_policy_is_a_text_and_a_close_with_1011(serve, observat
     assert closed.value.rcvd.code == 1011
 
 
-def test_a_robot_without_an_openpi_block_says_so(serve, openpi, observation, droid):
-    file = droid.file.model_copy(update={"openpi": None})
-    client = openpi(serve(replace(droid, file=file)))
+def test_a_robot_without_an_openpi_block_is_asked_in_its_own_dictionary(serve, openpi):
+    robot = load_embodiment("diffbot_sim")
+    client = openpi(serve(robot, policy=lambda: MockPolicy(robot, motion="sine")))
     assert "openpi" not in client.get_server_metadata()
-    with pytest.raises(RuntimeError, match="has no 'openpi' block"):
-        client.infer(dictionary(observation))
+    seen = robot.make_example()
+    entries = {"state": seen.state, "images": dict(seen.images), "prompt": "go"}
+    assert client.infer(entries)["actions"].shape == (8, 3)
 
 
 def test_droids_and_liberos_clients_are_served(serve, openpi, droid, libero, rng):
@@ -267,16 +268,17 @@ def test_a_request_that_waits_too_long_is_refused_and_the_connection_lives_on(
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
 def test_a_host_that_others_reach_needs_a_token(host):
     with pytest.raises(QwenVlaError, match=r"give a token file, or listen on 127\.0\.0\.1"):
-        _listen(ServerSettings(host=host, port=0))
+        _listen(ServerSettings(host=host, ports=(("openpi", 0),)))
 
 
 def test_with_a_token_a_server_may_be_reached_by_others():
-    _listen(ServerSettings(host="0.0.0.0", port=0, token=TOKEN)).close()
+    settings = ServerSettings(host="0.0.0.0", ports=(("openpi", 0),), token=TOKEN)
+    _listen(settings)["openpi"].close()
 
 
 def test_a_port_that_is_taken_is_a_sentence(serve):
     with pytest.raises(QwenVlaError, match=r"cannot listen on 127\.0\.0\.1"):
-        _listen(ServerSettings(port=serve().port))
+        _listen(ServerSettings(ports=(("vla-eval", 0), ("openpi", serve().port))))
 
 
 def test_openpis_client_is_let_in_with_the_token_and_only_so(serve, openpi, observation, caplog):
@@ -341,38 +343,60 @@ def test_over_tls_the_certificate_is_checked(serve, observation, prompt, tmp_pat
 # this project's own clients ---------------------------------------------------------------------
 
 
-def greeted(serving, **changes):
-    """What the server answers to a client's hello."""
-    address = ServerAddress(uri=serving.uri)
-    websocket = call(address, Deadline(SOON), wants_own=True, max_bytes=2**20)
-    card = unpack(websocket.receive(Deadline(SOON)))
-    hello = {
-        "protocol": card["protocol"],
-        "client": "0" * 16,
-        "embodiment": card["embodiment"],
-        "embodiment_hash": card["embodiment_hash"],
-        **changes,
-    }
-    websocket.send([pack(hello)], Deadline(SOON))
-    answer = unpack(websocket.receive(Deadline(SOON)))
-    websocket.abandon()
-    return answer
-
-
-def test_a_client_of_this_robot_is_welcome(serve):
-    assert greeted(serve()) == {"welcome": "0" * 16}
-
-
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"protocol": 1}, "speaks version 2 of the protocol, and only that"),
         ({"embodiment": "other"}, "serves robot 'aloha_sim'"),
-        ({"embodiment_hash": "0" * 16}, "(0000000000000000)"),
+        ({"embodiment_hash": "0" * 16}, r"\(0000000000000000\)"),
+        ({"id": None}, "'id'"),
+        ({"deadline_s": float("nan")}, "'deadline_s'"),
+        ({"committed": np.zeros((2, 3))}, r"'committed': an array of shape \(2, 3\)"),
+        ({"committed": np.full((2, 14), np.inf)}, "'committed': not finite"),
     ],
 )
-def test_a_client_of_another_robot_is_told_so(serve, changes, sentence):
-    assert sentence in greeted(serve(), **changes)["error"]
+def test_a_question_that_is_not_for_this_server_is_told_so(serve, aloha, changes, sentence):
+    question = Question(observation=aloha.make_example(), instruction="go", deadline_s=1.0)
+    with websockets.sync.client.connect(serve().uri) as client:
+        end = openpi_dialect.Client(aloha)
+        end.welcome(client.recv())
+        entries = unpack(end.ask(question)[0])
+        entries["qwen_vla"] |= changes
+        client.send(pack(entries))
+        assert re.search(sentence, client.recv())
+        client.send(end.ask(question)[0])
+        assert end.read(client.recv(), question).actions.shape == (16, 14)
+
+
+def test_two_dialects_are_served_on_two_ports(serve, aloha, observation, prompt, keep):
+    serving = serve(ports=(("openpi", 0), ("vla-eval", 0)))
+    for dialect, port in serving.server.ports.items():
+        address = ServerAddress(uri=f"ws://127.0.0.1:{port}")
+        policy = RemotePolicy.load(address, aloha, dialect=dialect, deadline_s=2.0)
+        np.testing.assert_allclose(
+            keep(policy).infer(observation, prompt).actions[0], observation.state
+        )
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("openpi", "is no DIALECT:PORT"),
+        ("openpi:x", "is no DIALECT:PORT"),
+        ("openpi:70000", "is no DIALECT:PORT"),
+        ("", "is no DIALECT:PORT"),
+        ("opanpi:1", "unknown name 'opanpi'. Did you mean 'openpi'"),
+        ("openpi:1,openpi:2", "names a dialect or a port twice"),
+        ("openpi:1,vla-eval:1", "names a dialect or a port twice"),
+    ],
+)
+def test_what_is_no_list_of_ports_is_refused(words, sentence):
+    with pytest.raises(QwenVlaError, match=sentence):
+        read_ports(words)
+
+
+def test_a_list_of_ports_is_read():
+    wanted = (("openpi", 8000), ("vla-eval", 0))
+    assert read_ports("openpi:8000, vla-eval:0") == wanted
 
 
 # strangers --------------------------------------------------------------------------------------
@@ -410,7 +434,8 @@ def test_a_message_beyond_16_mib_ends_the_connection_before_it_has_come(serve):
         client.socket.sendall(b"\x82\xff" + struct.pack("!Q", 2**31) + b"abcd")
         with pytest.raises(ConnectionClosed) as closed:
             client.recv()
-    assert "16777216 are allowed" in closed.value.rcvd.reason
+    assert closed.value.rcvd.code == 1009
+    assert "16777216" in closed.value.rcvd.reason
     assert page(serving, "/healthz") == (200, "OK\n")
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import struct
 import tracemalloc
 
@@ -11,15 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpi_client import msgpack_numpy
 
-from qwen_vla_ros.serving.wire import (
-    MAX_CONTAINERS,
-    MAX_DEPTH,
-    WireError,
-    pack,
-    unpack,
-    unpack_small,
-    unpack_stream,
-)
+from qwen_vla_ros.serving.wire import MAX_CONTAINERS, MAX_DEPTH, WireError, pack, unpack
 
 VALUE = {
     "state": np.arange(14.0),
@@ -56,6 +47,13 @@ def assert_equal(first: object, second: object) -> None:
 
 def test_what_is_packed_is_unpacked():
     assert_equal(VALUE, unpack(pack(VALUE)))
+
+
+def test_arrays_with_keys_of_text_are_read_too():
+    value = {**VALUE, "level": 0.5, "flag": True}
+    packed = pack(VALUE, has_text_keys=True)
+    assert b"\xa4data" in packed  # a text of four letters
+    assert_equal(value, unpack(packed))
 
 
 def test_openpi_reads_what_we_write_and_we_read_what_openpi_writes():
@@ -142,9 +140,8 @@ def test_a_scalar_that_does_not_fit_its_type_is_refused():
     ids=lambda data: repr(data[:6]),
 )
 def test_damaged_and_strange_bytes_are_refused(data):
-    for read in (unpack, unpack_small):
-        with pytest.raises(WireError):
-            read(data)
+    with pytest.raises(WireError):
+        unpack(data)
 
 
 def test_a_time_is_refused():
@@ -153,9 +150,8 @@ def test_a_time_is_refused():
 
 
 def test_a_text_is_no_message():
-    for read in (unpack, unpack_small):
-        with pytest.raises(WireError, match="a text"):
-            read("hello")
+    with pytest.raises(WireError, match="a text"):
+        unpack("hello")
 
 
 def test_what_is_nested_too_deeply_is_refused():
@@ -183,30 +179,13 @@ def test_lists_that_claim_many_items_take_no_memory():
     tracemalloc.stop()
 
 
-def test_a_small_value_may_not_be_large():
-    with pytest.raises(WireError, match="are allowed"):
-        unpack_small(pack({"x": bytes(2**17)}))
-
-
-def test_a_stream_ends_before_what_was_cut_short():
-    whole = pack({"n": 1}) + pack({"n": np.arange(3.0)})
-    assert len(list(unpack_stream(io.BytesIO(whole)))) == 2
-    assert list(unpack_stream(io.BytesIO(whole[:-1]))) == [{"n": 1}]
-
-
-def test_a_damaged_stream_is_refused():
-    with pytest.raises(WireError):
-        list(unpack_stream(io.BytesIO(pack(1) + b"\xc1")))
-
-
 @given(st.binary(max_size=400))
 @settings(max_examples=150, deadline=None)
 def test_any_bytes_are_read_or_refused(data):
-    for read in (unpack, unpack_small):
-        try:
-            read(data)
-        except WireError as error:
-            assert str(error)  # noqa: PT017 - anything else that is raised fails the test
+    try:
+        unpack(data)
+    except WireError as error:
+        assert str(error)  # noqa: PT017 - anything else that is raised fails the test
 
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text()

@@ -124,7 +124,9 @@ def serve(
     host: Annotated[str, typer.Option(help="Address; all but loopback need a token.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(help="0 lets the system choose.", min=0, max=65535)] = 8000,
+    listen: Annotated[
+        str, typer.Option(help="Dialects and ports: openpi:8000,vla-eval:8001; 0 is any.")
+    ] = "openpi:8000",
     token_file: Annotated[
         Path | None,
         typer.Option(help="File with the token that clients must send; 16 characters or more."),
@@ -177,7 +179,7 @@ def serve(
         threads=threads,
         seed=seed,
         host=host,
-        port=port,
+        listen=listen,
         token_file=token_file,
         tls_cert=tls_cert,
         tls_key=tls_key,
@@ -239,7 +241,7 @@ def up(
     scene_seed: Annotated[int, typer.Option(help="Seed of the simulated scene.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the model's noise; -1 draws anew.")] = -1,
     server: Annotated[str, typer.Option(help="Policy server: ws://HOST:PORT.")] = "",
-    server_protocol: Annotated[str, typer.Option(help="qwen_vla or openpi.")] = "qwen_vla",
+    server_protocol: Annotated[str, typer.Option(help="openpi or vla-eval.")] = "openpi",
     server_token_file: Annotated[str, typer.Option(help="Token of the server.")] = "",
     server_ca_file: Annotated[str, typer.Option(help="Certificates, for wss.")] = "",
     deadline_s: Annotated[float, typer.Option(help="Longest wait for the server.")] = 0.3,

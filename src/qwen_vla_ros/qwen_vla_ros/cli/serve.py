@@ -15,10 +15,11 @@ from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import QwenVlaError, suggest
 from qwen_vla_ros.serving.address import read_token
 from qwen_vla_ros.serving.fault import FAULTS, Fault
+from qwen_vla_ros.serving.inference import InferenceThread
 from qwen_vla_ros.serving.mock import MOTIONS, Latency, MockPolicy
 from qwen_vla_ros.serving.recording import Recorder, read_recording
 from qwen_vla_ros.serving.replay import ReplayPolicy
-from qwen_vla_ros.serving.server import PolicyServer, ServerSettings
+from qwen_vla_ros.serving.server import PolicyServer, ServerSettings, read_ports
 from qwen_vla_ros.serving.session import send
 from qwen_vla_ros.types import Policy
 
@@ -41,7 +42,7 @@ class Wishes:
     threads: int
     seed: int
     host: str
-    port: int
+    listen: str
     token_file: Path | None
     tls_cert: Path | None
     tls_key: Path | None
@@ -69,7 +70,7 @@ def serve(wishes: Wishes) -> int:
     embodiment = load_embodiment(wishes.robot)
     settings = ServerSettings(
         host=wishes.host,
-        port=wishes.port,
+        ports=read_ports(wishes.listen),
         token=read_token(wishes.token_file) if wishes.token_file else "",
         tls=_tls(wishes),
         max_clients=wishes.max_clients,
@@ -77,24 +78,25 @@ def serve(wishes: Wishes) -> int:
         instruction=wishes.instruction,
     )
     fault = Fault(kind=wishes.fault, after=wishes.after, every=wishes.every)
-    name, open_policy = _policy(wishes, embodiment, fault if wishes.fault else None)
+    thread = InferenceThread()
+    name, open_policy = _policy(wishes, embodiment, fault if wishes.fault else None, thread)
     recorder = Recorder.create(wishes.record, embodiment, name) if wishes.record else None
     server = PolicyServer(
         embodiment,
         open_policy,
         name,
         settings,
-        answer=fault.send if wishes.fault else send,
+        send=fault.send if wishes.fault else send,
+        inference=thread,
         recorder=recorder,
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.end())
     scheme = "ws" if settings.tls is None else "wss"
-    print(
-        f"serving {embodiment.name} ({name}) on {scheme}://{wishes.host}:{server.port}; "
-        "Ctrl-C ends",
-        flush=True,
+    places = ", ".join(
+        f"{scheme}://{wishes.host}:{port} ({dialect})" for dialect, port in server.ports.items()
     )
+    print(f"serving {embodiment.name} ({name}) on {places}; Ctrl-C ends", flush=True)
     server.serve()
     if recorder is not None:
         recorder.close()
@@ -138,7 +140,7 @@ def _tls(wishes: Wishes) -> ssl.SSLContext | None:
 
 
 def _policy(
-    wishes: Wishes, embodiment: Embodiment, fault: Fault | None
+    wishes: Wishes, embodiment: Embodiment, fault: Fault | None, thread: InferenceThread
 ) -> tuple[str, Callable[[], Policy]]:
     """Return what answers, in a word, and what makes the policy of one client."""
     if wishes.policy == "mock":
@@ -154,18 +156,18 @@ def _policy(
         assert wishes.recording is not None
         episodes = read_recording(wishes.recording, embodiment)
         return "replay", lambda: ReplayPolicy(embodiment, episodes)
-    return _model(wishes, embodiment)
+    return _model(wishes, embodiment, thread)
 
 
-def _model(wishes: Wishes, embodiment: Embodiment) -> tuple[str, Callable[[], Policy]]:
+def _model(
+    wishes: Wishes, embodiment: Embodiment, thread: InferenceThread
+) -> tuple[str, Callable[[], Policy]]:
     # Torch takes a second to import, and only this policy needs it.
     from qwen_vla_ros.model.compute import use_threads
     from qwen_vla_ros.policy.qwen_vla import QwenVlaPolicy
-    from qwen_vla_ros.serving.one_thread import OneThread, OneThreadPolicy
 
     assert wishes.checkpoint is not None
     checkpoint = wishes.checkpoint
-    thread = OneThread()
 
     def load() -> QwenVlaPolicy:
         use_threads(wishes.threads)
@@ -184,4 +186,4 @@ def _model(wishes: Wishes, embodiment: Embodiment) -> tuple[str, Callable[[], Po
     loaded = thread.call(load)
     # A copy shares the model and everything that was prepared for it; what belongs to an episode,
     # its noise, is made anew by the reset that begins every client's first one.
-    return checkpoint.name, lambda: OneThreadPolicy(copy.copy(loaded), thread)
+    return checkpoint.name, lambda: copy.copy(loaded)

@@ -25,7 +25,7 @@ def served(robot: str, checkpoint: Path, seed: int, log: Path) -> Iterator[str]:
     Raises:
         NotReadyError: The server ends before it serves; the sentence is its last one.
     """
-    command = [sys.executable, "-m", "qwen_vla_ros.cli.main", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "qwen_vla_ros.cli.main", "serve", "--listen", "openpi:0"]
     command += ["--robot", robot, "--checkpoint", str(checkpoint), "--seed", str(seed)]
     process = subprocess.Popen(
         command,
@@ -52,7 +52,7 @@ def _address(output: IO[str], lines: IO[str]) -> str:
     line = ""
     for line in output:
         lines.write(line)
-        found = re.search(r" on (wss?://\S+);", line)
+        found = re.search(r" on (wss?://\S+) ", line)
         if found:
             threading.Thread(target=_copy, args=(output, lines), daemon=True).start()
             return found[1]

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwen_vla_ros.arguments import CONTINUATIONS, POLICIES, PRECISIONS
+from qwen_vla_ros.arguments import CONTINUATIONS, POLICIES, PRECISIONS, PROTOCOLS
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import CheckpointError
 from qwen_vla_ros.ros.parameters import parameter
 from qwen_vla_ros.serving.address import (
     LONGEST_DEADLINE_S,
-    PROTOCOLS,
     SHORTEST_DEADLINE_S,
     ServerAddress,
 )
@@ -61,8 +60,8 @@ class PolicyParameters:
         "Policy server of the remote policy: ws://HOST:PORT, or wss://... with TLS.", default=""
     )
     server_protocol: str = parameter(
-        "What the policy server speaks: this project's messages, or openpi's.",
-        default="qwen_vla",
+        "What the policy server speaks.",
+        default="openpi",
         choices=PROTOCOLS,
     )
     server_token_file: str = parameter(
@@ -127,6 +126,6 @@ def _load_remote(parameters: PolicyParameters, embodiment: Embodiment) -> Policy
     return RemotePolicy.load(
         address,
         embodiment,
-        protocol=parameters.server_protocol,
+        dialect=parameters.server_protocol,
         deadline_s=parameters.deadline_s,
     )

@@ -16,8 +16,6 @@ from websockets.uri import WebSocketURI, parse_uri
 
 from qwen_vla_ros.errors import QwenVlaError
 
-PROTOCOLS = ("qwen_vla", "openpi")
-"""What servers speak: this project's messages, or openpi's dictionaries."""
 SHORTEST_DEADLINE_S, LONGEST_DEADLINE_S = 0.02, 2.0
 """What may be asked of an answer; after two seconds no gate would play it."""
 TOKEN_VARIABLE = "QWEN_VLA_TOKEN"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import secrets
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from qwen_vla_ros.serving.deadline import Deadline
-from qwen_vla_ros.serving.websocket import WebSocket
-from qwen_vla_ros.serving.wire import Buffer
+from websockets.asyncio.server import ServerConnection
+
+from qwen_vla_ros.serving.dialect import Message
 
 OF_THE_POLICY = ("nan", "wrong_robot", "slow")
 OF_THE_CONNECTION = ("hang", "drip", "huge", "garbage", "close", "half_open")
@@ -17,7 +18,8 @@ FAULTS = (*OF_THE_POLICY, *OF_THE_CONNECTION)
 
 DRIP_S = 0.05
 HUGE_BYTES = 2 * 2**30
-LONGEST_FAULT_S = 3600.0
+LARGE_HEAD = b"\x82\x7f"
+"""Begins a binary frame whose length follows in 8 bytes (RFC 6455, 5.2)."""
 
 
 @dataclass(kw_only=True)
@@ -28,68 +30,60 @@ class Fault:
         kind: One of `FAULTS`: `nan` and `wrong_robot` spoil the answer, `slow` delays it by 1 s,
             `hang` never answers, `drip` answers a byte at a time, `huge` announces and sends two
             gigabytes, `garbage` is no message, `close` breaks the connection off, `half_open`
-            falls silent for good without closing.
+            falls silent for good, pings included, without closing.
         after: How many answers are good at first.
         every: Which of the answers after those are bad; 1 is all of them.
-        ending: Set when the server ends, and with it every fault that lasts.
     """
 
     kind: str
     after: int = 0
     every: int = 1
-    ending: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         """Begin to count."""
         self._lock = threading.Lock()
-        self._answers = 0
+        self._answers = itertools.count()
 
     def strikes(self, kind: str) -> bool:
         """Count an answer if it is this fault's to spoil, and say whether it is spoilt."""
         if kind != self.kind:
             return False
         with self._lock:
-            self._answers += 1
-            return (
-                self._answers > self.after and (self._answers - self.after - 1) % self.every == 0
-            )
+            number = next(self._answers) - self.after
+        return number >= 0 and number % self.every == 0
 
-    def send(
-        self, websocket: WebSocket, parts: Sequence[Buffer], deadline: Deadline, opcode: int
-    ) -> None:
-        """Send an answer well, or badly."""
+    async def send(self, connection: ServerConnection, message: Message) -> None:
+        """Send an answer well, or badly; what lasts is ended by the session's patience."""
         if self.kind not in OF_THE_CONNECTION or not self.strikes(self.kind):
-            websocket.send(parts, deadline, opcode)
+            await connection.send(message)
         elif self.kind == "hang":
-            self._wait_for_the_end_of(websocket)
+            await connection.wait_closed()
         elif self.kind == "half_open":
-            self.ending.wait(LONGEST_FAULT_S)
+            connection.transport.pause_reading()
+            await asyncio.Event().wait()
         elif self.kind == "drip":
-            self._drip(websocket, parts)
+            await self._drip(connection.transport, message)
         elif self.kind == "huge":
-            self._flood(websocket)
+            await self._flood(connection.transport)
         elif self.kind == "garbage":
-            websocket.send_raw(secrets.token_bytes(4096), deadline)
+            connection.transport.write(secrets.token_bytes(4096))
         else:
-            websocket.abandon()
+            connection.transport.abort()
 
-    def _wait_for_the_end_of(self, websocket: WebSocket) -> None:
-        while not self.ending.is_set() and websocket.poll(0.2, 1.0) is None:
-            pass
-
-    def _drip(self, websocket: WebSocket, parts: Sequence[Buffer]) -> None:
-        # The header promises the whole answer; after that one byte comes at a time.
-        content = b"".join(bytes(part) for part in parts)
-        websocket.send_raw(b"\x82\x7f" + len(content).to_bytes(8, "big"), Deadline(DRIP_S))
+    async def _drip(self, wire: asyncio.Transport, message: Message) -> None:
+        # The head promises the whole answer; after that one byte comes at a time.
+        content = message.encode() if isinstance(message, str) else message
+        wire.write(LARGE_HEAD + len(content).to_bytes(8, "big"))
         for byte in content:
-            if self.ending.wait(DRIP_S):
-                return
-            websocket.send_raw(bytes([byte]), Deadline(DRIP_S))
+            await asyncio.sleep(DRIP_S)
+            wire.write(bytes([byte]))
 
-    def _flood(self, websocket: WebSocket) -> None:
+    async def _flood(self, wire: asyncio.Transport) -> None:
         piece = bytes(2**20)
-        websocket.send_raw(b"\x82\x7f" + HUGE_BYTES.to_bytes(8, "big"), Deadline(1.0))
+        wire.write(LARGE_HEAD + HUGE_BYTES.to_bytes(8, "big"))
         for _ in range(HUGE_BYTES // len(piece)):
-            if self.ending.is_set():
+            while wire.get_write_buffer_size() > len(piece):
+                await asyncio.sleep(0.001)
+            if wire.is_closing():
                 return
-            websocket.send_raw(piece, Deadline(1.0))
+            wire.write(piece)

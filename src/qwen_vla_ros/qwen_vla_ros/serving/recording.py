@@ -1,31 +1,27 @@
-"""What a server answered, written down and read again: a stream of msgpack maps."""
+"""What a server answered, written down and read again: a line of JSON an answer."""
 
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import threading
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Annotated, Self
 
-import numpy as np
+from pydantic import Field
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import QwenVlaError
-from qwen_vla_ros.serving.card import Card, CardError
-from qwen_vla_ros.serving.fields import Fields
-from qwen_vla_ros.serving.wire import WireError, pack, unpack_stream
-from qwen_vla_ros.types import FloatArray
+from qwen_vla_ros.serving.metadata import ServerMetadata, WireSection
 
 log = logging.getLogger(__name__)
 
 FORMAT = "qwen-vla-recording"
-LONGEST_EPISODE_S = 1e6
+Row = list[Annotated[float, Field(allow_inf_nan=False)]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Record:
+class Record(WireSection):
     """One answer.
 
     Attributes:
@@ -36,16 +32,16 @@ class Record:
     """
 
     episode: int
-    elapsed_s: float
-    instruction: str
-    actions: FloatArray
+    elapsed_s: Annotated[float, Field(ge=0.0)]
+    instruction: Annotated[str, Field(max_length=4096)]
+    actions: Annotated[list[Row], Field(min_length=1)]
 
 
 class Recorder:
     """Appends answers to a file. A full disk ends the recording, and nothing else."""
 
-    def __init__(self, file: IO[bytes], path: Path) -> None:
-        self._file: IO[bytes] | None = file
+    def __init__(self, file: IO[str], path: Path) -> None:
+        self._file: IO[str] | None = file
         self._path = path
         self._lock = threading.Lock()
         self._episodes = itertools.count(1)
@@ -58,11 +54,12 @@ class Recorder:
             QwenVlaError: It exists, or cannot be written.
         """
         try:
-            file = path.open("xb")
+            file = path.open("x", encoding="utf-8")
         except OSError as error:
             raise QwenVlaError(f"record: '{path}' cannot be made: {error}.") from error
         recorder = cls(file, path)
-        recorder._write({"format": FORMAT, **Card.of(embodiment, model).to_wire()})
+        head = ServerMetadata.of(embodiment, model).model_dump()
+        recorder._write(json.dumps({"format": FORMAT, **head}))
         return recorder
 
     def begin_episode(self) -> int:
@@ -71,14 +68,7 @@ class Recorder:
 
     def add(self, record: Record) -> None:
         """Write down one answer."""
-        self._write(
-            {
-                "episode": record.episode,
-                "elapsed": record.elapsed_s,
-                "instruction": record.instruction,
-                "actions": np.asarray(record.actions, np.float64),
-            }
-        )
+        self._write(record.model_dump_json())
 
     def close(self) -> None:
         """End the recording."""
@@ -87,12 +77,12 @@ class Recorder:
                 self._file.close()
                 self._file = None
 
-    def _write(self, entry: dict[str, object]) -> None:
+    def _write(self, line: str) -> None:
         with self._lock:
             if self._file is None:
                 return
             try:
-                self._file.write(pack(entry))
+                self._file.write(line + "\n")
                 self._file.flush()
             except OSError:
                 log.exception("recording into %s ends here", self._path)
@@ -107,31 +97,31 @@ def read_recording(path: Path, embodiment: Embodiment) -> tuple[tuple[Record, ..
     Raises:
         QwenVlaError: There is no such file, it is no recording, or one of another robot.
     """
-    episodes: dict[int, list[Record]] = {}
     try:
-        with path.open("rb") as file:
-            entries = map(Fields, unpack_stream(file))
-            head = next(entries, None)
-            if head is None or head.text("format") != FORMAT:
-                raise WireError(f"it does not begin with the format {FORMAT}.")
-            Card.from_wire(head).require(embodiment)
-            for entry in entries:
-                record = _record(entry, embodiment)
-                episodes.setdefault(record.episode, []).append(record)
-    except OSError as error:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
         raise QwenVlaError(f"recording: '{path}' cannot be read: {error}.") from error
-    except (WireError, CardError) as error:
-        raise QwenVlaError(f"recording: '{path}' cannot be used: {error}") from error
+    _read_head(lines[0], path, embodiment)
+    episodes: dict[int, list[Record]] = {}
+    # What stands behind the last end of a line was cut short, or is nothing.
+    for number, line in enumerate(lines[1:-1], start=2):
+        try:
+            record = Record.model_validate_json(line)
+            if any(len(row) != len(embodiment.channels) for row in record.actions):
+                raise ValueError(f"rows have {len(embodiment.channels)} numbers")
+        except ValueError as error:
+            raise QwenVlaError(f"recording: '{path}', line {number}: {error}.") from error
+        episodes.setdefault(record.episode, []).append(record)
     if not episodes:
         raise QwenVlaError(f"recording: '{path}' holds no answer.")
     return tuple(tuple(records) for records in episodes.values())
 
 
-def _record(entry: Fields, embodiment: Embodiment) -> Record:
-    horizon = embodiment.file.prompt.action_horizon
-    return Record(
-        episode=entry.whole("episode"),
-        elapsed_s=entry.number("elapsed", 0.0, LONGEST_EPISODE_S),
-        instruction=entry.text("instruction", 4096),
-        actions=entry.rows("actions", len(embodiment.channels), horizon),
-    )
+def _read_head(line: str, path: Path, embodiment: Embodiment) -> None:
+    try:
+        head = json.loads(line)
+        if not isinstance(head, dict) or head.get("format") != FORMAT:
+            raise ValueError(f"it does not begin with the format {FORMAT}")
+        ServerMetadata.from_wire(head).require(embodiment)
+    except (ValueError, QwenVlaError) as error:
+        raise QwenVlaError(f"recording: '{path}' cannot be used: {error}.") from error

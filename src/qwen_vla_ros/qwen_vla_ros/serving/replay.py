@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.serving.recording import Record
 from qwen_vla_ros.types import ActionChunk, FloatArray, Observation, Prompt, rest_chunk
@@ -38,7 +40,7 @@ class ReplayPolicy:
             stamp_ns=observation.stamp_ns,
             dt=ours.dt,
             channels=ours.channels,
-            actions=record.actions.copy(),
+            actions=np.array(record.actions),
             embodiment=ours.name,
             embodiment_hash=ours.hash,
         )

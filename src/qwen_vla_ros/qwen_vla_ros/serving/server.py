@@ -1,46 +1,43 @@
-"""Serves one robot's policy to several clients, on one port: this project's own and openpi's."""
+"""Serves one robot's policy to several clients, in one dialect or more, each on its port."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import hmac
 import http
 import logging
 import socket
 import ssl
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.frames import CloseCode
+from websockets.http11 import Request, Response
+
 from qwen_vla_ros.embodiment.embodiment import Embodiment
-from qwen_vla_ros.embodiment.problems import printable
 from qwen_vla_ros.errors import QwenVlaError
 from qwen_vla_ros.serving.address import is_loopback
-from qwen_vla_ros.serving.card import Card
-from qwen_vla_ros.serving.deadline import Deadline
-from qwen_vla_ros.serving.http_head import tune
-from qwen_vla_ros.serving.image_block import ImageBlock
-from qwen_vla_ros.serving.knock import Knock
-from qwen_vla_ros.serving.native import NativeDialect
-from qwen_vla_ros.serving.openpi_dialect import OpenpiDialect
+from qwen_vla_ros.serving.dialect import load_dialect, open_server
+from qwen_vla_ros.serving.dictionary import require_room
+from qwen_vla_ros.serving.inference import InferenceThread
+from qwen_vla_ros.serving.metadata import ServerMetadata
 from qwen_vla_ros.serving.recording import Recorder
-from qwen_vla_ros.serving.request import Dialect
 from qwen_vla_ros.serving.session import Send, Service, Session, send
-from qwen_vla_ros.serving.websocket import PROTOCOL_ERROR, WebSocket
+from qwen_vla_ros.serving.wire import MAX_BYTES
 from qwen_vla_ros.types import Policy
 
 log = logging.getLogger(__name__)
 
+QUIET = logging.getLogger(f"{__name__}.library")
+"""At DEBUG the library would write every header into the log, and the token is one."""
+QUIET.setLevel(logging.CRITICAL)
+
 HANDSHAKE_S = 5.0
-ACCEPT_S = 0.05
-"""How often the listening thread looks whether the server is ending."""
 ENDING_S = 2.0
 """How long clients may take to hear that the server ends."""
-SPARE_CONNECTIONS = 16
-"""Connections beyond the clients: for monitors, and for those that are being refused."""
-OPEN_PAGE = "/healthz"
-METRICS_PAGE = "/metrics"
+HEALTH_PAGE, METRICS_PAGE = "/healthz", "/metrics"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,16 +46,16 @@ class ServerSettings:
 
     Attributes:
         host: Address to listen on. Other machines can reach it unless it is a loopback address.
-        port: 0 lets the system choose.
+        ports: By dialect; 0 lets the system choose.
         token: What clients must know; needed on every host but loopback.
         tls: Certificate and key, for wss.
         max_clients: More are sent away.
-        request_s: How long a request may wait for its answer, at most.
-        instruction: What the robot is asked where a dictionary of openpi's says nothing.
+        request_s: How long a question may wait for its answer, at most.
+        instruction: What the robot is asked where a client says nothing.
     """
 
     host: str = "127.0.0.1"
-    port: int = 8000
+    ports: tuple[tuple[str, int], ...] = (("openpi", 8000),)
     token: str = field(default="", repr=False)
     tls: ssl.SSLContext | None = None
     max_clients: int = 16
@@ -76,7 +73,8 @@ class PolicyServer:
         model: str,
         settings: ServerSettings,
         *,
-        answer: Send = send,
+        send: Send = send,
+        inference: InferenceThread | None = None,
         recorder: Recorder | None = None,
     ) -> None:
         """Begin to listen.
@@ -87,151 +85,129 @@ class PolicyServer:
                 they are only ever used one after the other, in one thread.
             model: What answers, in a word or two.
             settings: How to listen.
-            answer: Sends an answer; one that does it badly helps to try out clients.
+            send: Sends an answer; one that does it badly helps to try out clients.
+            inference: The thread that the policies are used in, where the model was loaded in it.
             recorder: Writes down what was answered.
 
         Raises:
-            QwenVlaError: The address cannot be had, or is open to others without a token.
+            QwenVlaError: The address cannot be had, or is open to others without a token; a
+                dialect does not exist; or no message could hold what this robot sees.
         """
-        ImageBlock(embodiment)  # refuses a robot whose images no message could hold
+        require_room(embodiment)
+        self._metadata = ServerMetadata.of(embodiment, model)
+        self._open_policy = open_policy
+        self._settings = settings
         self._service = Service(
             embodiment=embodiment,
             request_s=settings.request_s,
-            answer=answer,
+            inference=inference or InferenceThread(),
+            send=send,
             recorder=recorder,
         )
-        self._embodiment = embodiment
-        self._open_policy = open_policy
-        self._card = Card.of(embodiment, model)
-        self._settings = settings
-        self._lock = threading.Lock()
-        self._connections: dict[threading.Thread, socket.socket] = {}
         self._clients = 0
-        self._listener = _listen(settings)
-        self.port = int(self._listener.getsockname()[1])
+        self._runner = asyncio.Runner()
+        self._loop = self._runner.get_loop()
+        self._ending = asyncio.Event()
+        self._keepalive_s = {name: load_dialect(name).KEEPALIVE_S for name, _ in settings.ports}
+        self._sockets = _listen(settings)
+        self.ports = {name: int(taken.getsockname()[1]) for name, taken in self._sockets.items()}
 
     def serve(self) -> None:
         """Answer until `end` is called, then say goodbye to every client."""
-        self._listener.settimeout(ACCEPT_S)
-        while not self._service.ending.is_set():
-            try:
-                connected, _ = self._listener.accept()
-            except TimeoutError:
-                continue
-            except OSError as error:
-                log.warning("no connection can be taken: %s", error)
-                self._service.ending.wait(ACCEPT_S)
-                continue
-            self._take(connected)
-        self._listener.close()
-        self._part()
+        with self._runner:
+            self._runner.run(self._serve())
+        self._service.inference.close()
 
     def end(self) -> None:
-        """Make `serve` return soon; a signal handler may call this."""
-        self._service.ending.set()
+        """Make `serve` return soon; any thread and a signal handler may call this."""
+        with contextlib.suppress(RuntimeError):  # it has ended already
+            self._loop.call_soon_threadsafe(self._ending.set)
 
-    def _take(self, connected: socket.socket) -> None:
-        thread = threading.Thread(target=self._run, args=(connected,), daemon=True)
-        with self._lock:
-            has_room = len(self._connections) < self._settings.max_clients + SPARE_CONNECTIONS
-            if has_room:
-                self._connections[thread] = connected
-        if has_room:
-            thread.start()
-        else:
-            connected.close()
-            self._service.metrics.on_refusal("too many connections")
+    async def _serve(self) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            for dialect in self._sockets:
+                await stack.enter_async_context(self._listening(dialect))
+            await self._ending.wait()
 
-    def _part(self) -> None:
-        """Let every client's thread say goodbye; break off what takes too long."""
-        end_s = time.monotonic() + ENDING_S
-        with self._lock:
-            left = dict(self._connections)
-        for thread, connected in left.items():
-            thread.join(max(0.0, end_s - time.monotonic()))
-            if thread.is_alive():
-                with contextlib.suppress(OSError):  # it may just have ended
-                    connected.shutdown(socket.SHUT_RDWR)
+    @contextlib.asynccontextmanager
+    async def _listening(self, dialect: str) -> AsyncIterator[None]:
+        async def handle(connection: ServerConnection) -> None:
+            await self._converse(connection, dialect)
 
-    def _run(self, connected: socket.socket) -> None:
+        server = await serve(
+            handle,
+            sock=self._sockets[dialect],
+            ssl=self._settings.tls,
+            # A browser always says which page it comes from, and no page may drive a robot.
+            origins=[None],
+            process_request=self._look_at,
+            compression=None,
+            max_size=MAX_BYTES,
+            max_queue=16,
+            open_timeout=HANDSHAKE_S,
+            ping_interval=self._keepalive_s[dialect],
+            ping_timeout=self._keepalive_s[dialect],
+            close_timeout=ENDING_S,
+            logger=QUIET,
+        )
         try:
-            self._open_door(connected)
-        except (OSError, QwenVlaError) as error:
-            log.info("a connection ends: %s", printable(str(error))[:300])
-        except Exception:
-            log.exception("a connection ends by a defect of this server")
+            yield
         finally:
-            with self._lock:
-                self._connections.pop(threading.current_thread()).close()
+            await self._part(server)
 
-    def _open_door(self, connected: socket.socket) -> None:
-        deadline = Deadline(HANDSHAKE_S)
-        tune(connected)
-        if self._settings.tls is not None:
-            connected.settimeout(deadline.left())
-            connected = self._settings.tls.wrap_socket(connected, server_side=True)
-            with self._lock:
-                self._connections[threading.current_thread()] = connected
+    async def _converse(self, connection: ServerConnection, dialect: str) -> None:
+        if self._clients >= self._settings.max_clients:
+            # Several may have been let in at the same time.
+            await connection.close(CloseCode.TRY_AGAIN_LATER, "too many clients")
+            return
+        ours = self._service.embodiment
+        end = open_server(dialect, ours, self._metadata, self._settings.instruction)
+        session = Session(dialect, end, self._open_policy(), self._service)
+        log.info("a client comes, speaking %s", dialect)
+        self._clients += 1
         try:
-            knock = Knock.read(connected, deadline)
-        except (OSError, QwenVlaError):
-            self._service.metrics.on_refusal("handshake")
-            raise
-        if knock.page == OPEN_PAGE:
-            knock.answer(http.HTTPStatus.OK, "OK\n")
-        elif not knock.knows(self._settings.token):
+            with self._service.metrics.clients.track_inprogress():
+                await session.run(connection)
+        finally:
+            self._clients -= 1
+
+    async def _part(self, server: Server) -> None:
+        """Let every client hear that the server ends; break off what takes too long."""
+        server.close(reason="the server ends")
+        try:
+            await asyncio.wait_for(server.wait_closed(), 2 * ENDING_S)
+        except TimeoutError:
+            for connection in server.connections:
+                connection.transport.abort()
+
+    def _look_at(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answer the pages, and refuse whoever may not come in."""
+        page = request.path.partition("?")[0]
+        if page == HEALTH_PAGE:
+            return connection.respond(http.HTTPStatus.OK, "OK\n")
+        if not self._knows_token(request):
             self._service.metrics.on_refusal("token")
             log.warning("a client without the right token is refused")
-            knock.answer(http.HTTPStatus.UNAUTHORIZED, "A token is needed.\n")
-        elif knock.page == METRICS_PAGE:
-            knock.answer(http.HTTPStatus.OK, self._service.metrics.text())
-        else:
-            self._let_in(knock, deadline)
+            refusal = connection.respond(http.HTTPStatus.UNAUTHORIZED, "A token is needed.\n")
+            refusal.headers["WWW-Authenticate"] = "Api-Key"
+            return refusal
+        if page == METRICS_PAGE:
+            return connection.respond(http.HTTPStatus.OK, self._service.metrics.text())
+        if self._clients >= self._settings.max_clients:
+            self._service.metrics.on_refusal("full")
+            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "Too many clients.\n")
+        return None
 
-    def _let_in(self, knock: Knock, deadline: Deadline) -> None:
-        with self._place() as has_place:
-            if not has_place:
-                self._service.metrics.on_refusal("full")
-                knock.answer(http.HTTPStatus.SERVICE_UNAVAILABLE, "Too many clients.\n")
-                return
-            websocket, is_own = knock.accept()
-            with self._service.metrics.watching(websocket):
-                self._converse(websocket, deadline, is_own=is_own)
-
-    def _converse(self, websocket: WebSocket, deadline: Deadline, *, is_own: bool) -> None:
-        dialect: Dialect
-        if is_own:
-            dialect = NativeDialect.greet(websocket, self._embodiment, self._card, deadline)
-        else:
-            dialect = OpenpiDialect.greet(
-                websocket,
-                self._embodiment,
-                self._card,
-                deadline,
-                instruction=self._settings.instruction,
-            )
-        session = Session(websocket, dialect, self._open_policy(), self._service)
-        log.info("a client comes, speaking %s", dialect.name)
-        try:
-            session.run()
-        except QwenVlaError as error:
-            websocket.close(PROTOCOL_ERROR, str(error))
-            raise
-
-    @contextmanager
-    def _place(self) -> Iterator[bool]:
-        with self._lock:
-            has_place = self._clients < self._settings.max_clients
-            self._clients += has_place
-        try:
-            yield has_place
-        finally:
-            with self._lock:
-                self._clients -= has_place
+    def _knows_token(self, request: Request) -> bool:
+        if not self._settings.token:
+            return True
+        given = request.headers.get_all("Authorization")
+        said = given[0].encode(errors="replace") if len(given) == 1 else b""
+        return hmac.compare_digest(said, f"Api-Key {self._settings.token}".encode())
 
 
-def _listen(settings: ServerSettings) -> socket.socket:
-    """Return the listening socket, if nobody but this machine or who knows the token gets in.
+def _listen(settings: ServerSettings) -> dict[str, socket.socket]:
+    """Return a listening socket a dialect; only this machine or who knows the token gets in.
 
     Raises:
         QwenVlaError: The address cannot be had, or is open to others without a token.
@@ -241,15 +217,41 @@ def _listen(settings: ServerSettings) -> socket.socket:
             f"host: on '{settings.host}' every machine that reaches this one could use the "
             "policy; give a token file, or listen on 127.0.0.1."
         )
-    try:
-        found = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, _, _, _, address = found[0]
-        if not settings.token and not is_loopback(str(address[0])):
-            raise QwenVlaError(f"host: '{settings.host}' is {address[0]}, which needs a token.")
-        return socket.create_server((str(address[0]), settings.port), family=family)
-    except OSError as error:
-        raise QwenVlaError(
-            f"host: cannot listen on {settings.host}:{settings.port}: {error}."
-        ) from error
+    sockets: dict[str, socket.socket] = {}
+    for dialect, port in settings.ports:
+        try:
+            found = socket.getaddrinfo(
+                settings.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+            family, _, _, _, address = found[0]
+            if not settings.token and not is_loopback(str(address[0])):
+                raise QwenVlaError(
+                    f"host: '{settings.host}' is {address[0]}, which needs a token."
+                )
+            sockets[dialect] = socket.create_server((str(address[0]), port), family=family)
+        except OSError as error:
+            for taken in sockets.values():
+                taken.close()
+            raise QwenVlaError(
+                f"listen: cannot listen on {settings.host}:{port}: {error}."
+            ) from error
+    return sockets
+
+
+def read_ports(words: str) -> tuple[tuple[str, int], ...]:
+    """Return what `openpi:8000,vla-eval:8001` says.
+
+    Raises:
+        QwenVlaError: It says something else, or one dialect or port twice.
+    """
+    ports = []
+    for entry in words.split(","):
+        dialect, _, port = entry.strip().partition(":")
+        if not port.isdecimal() or int(port) > 65535:
+            raise QwenVlaError(f"listen: '{entry[:40]}' is no DIALECT:PORT, such as openpi:8000.")
+        load_dialect(dialect)
+        ports.append((dialect, int(port)))
+    taken = [port for _, port in ports if port]
+    if len({dialect for dialect, _ in ports}) < len(ports) or len(set(taken)) < len(taken):
+        raise QwenVlaError(f"listen: '{words[:80]}' names a dialect or a port twice.")
+    return tuple(ports)

@@ -1,40 +1,39 @@
-"""One client from its first request to its last."""
+"""One client from its first message to its last."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.problems import printable
 from qwen_vla_ros.errors import QwenVlaError
 from qwen_vla_ros.prompt.build import build_prompt
-from qwen_vla_ros.serving.deadline import Deadline
+from qwen_vla_ros.serving.dialect import Message, ServerEnd
+from qwen_vla_ros.serving.inference import BusyError, InferenceThread
 from qwen_vla_ros.serving.metrics import Metrics
+from qwen_vla_ros.serving.question import Question
 from qwen_vla_ros.serving.recording import Record, Recorder
-from qwen_vla_ros.serving.request import Dialect, Effort, Request
-from qwen_vla_ros.serving.sign_of_life import SignOfLife
-from qwen_vla_ros.serving.turns import BusyError, Turns
-from qwen_vla_ros.serving.websocket import BINARY, GOING_AWAY, INTERNAL_ERROR, WebSocket
-from qwen_vla_ros.serving.wire import Buffer
 from qwen_vla_ros.types import ActionChunk, Policy, Prompt
 
 log = logging.getLogger(__name__)
 
-LOOK_UP_S = 0.5
-"""How often a silent client's thread looks whether the server is ending."""
-MESSAGE_S = 10.0
-"""How long a request may take from its first byte to its last, or an answer to be taken."""
+ANSWER_S = 10.0
+"""How long a client may take to receive an answer."""
 
-Send = Callable[[WebSocket, Sequence[Buffer], Deadline, int], None]
+Send = Callable[[ServerConnection, Message], Awaitable[None]]
 
 
-def send(websocket: WebSocket, parts: Sequence[Buffer], deadline: Deadline, opcode: int) -> None:
+async def send(connection: ServerConnection, message: Message) -> None:
     """Send an answer, as it should be."""
-    websocket.send(parts, deadline, opcode)
+    await connection.send(message)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,121 +42,111 @@ class Service:
 
     Attributes:
         embodiment: The robot.
-        request_s: How long a request may wait for its answer, whatever it says itself.
-        answer: Sends an answer; one that does it badly helps to try out clients.
+        request_s: How long a question may wait for its answer, whatever it says itself.
+        inference: The thread in which everybody's questions queue.
+        send: Sends an answer; one that does it badly helps to try out clients.
         recorder: Writes down what was answered.
-        turns: Where everybody's inferences queue.
         metrics: What is counted.
-        ending: Set when the server ends.
     """
 
     embodiment: Embodiment
     request_s: float
-    answer: Send = send
+    inference: InferenceThread
+    send: Send = send
     recorder: Recorder | None = None
-    turns: Turns = field(default_factory=Turns)
     metrics: Metrics = field(default_factory=Metrics)
-    ending: threading.Event = field(default_factory=threading.Event)
 
 
 class Session:
-    """Reads one client's requests and answers them, each in its turn."""
+    """Reads one client's messages and answers them, one after the other."""
 
-    def __init__(
-        self, websocket: WebSocket, dialect: Dialect, policy: Policy, service: Service
-    ) -> None:
+    def __init__(self, dialect: str, end: ServerEnd, policy: Policy, service: Service) -> None:
         """Prepare a conversation.
 
         Args:
-            websocket: The connection, greeted.
-            dialect: What the client speaks.
+            dialect: What the client speaks, by name.
+            end: The same, in deed.
             policy: What answers this client; nobody else resets it.
             service: What it shares with other clients.
         """
-        self._websocket = websocket
         self._dialect = dialect
+        self._end = end
         self._policy = policy
         self._service = service
-        self._is_fresh = True
-        self._begun_s = 0.0
+        self._is_new_episode = True
         self._episode = 0
-        self._tells_state = service.embodiment.file.prompt.state_text
+        self._begun_s = 0.0
         self._last_prompt: tuple[str, Prompt] | None = None
 
-    def run(self) -> None:
-        """Serve until the client leaves or the server ends.
+    async def run(self, connection: ServerConnection) -> None:
+        """Serve until the client leaves, is lost, or the server ends."""
+        try:
+            if (greeting := self._end.greeting()) is not None:
+                await connection.send(greeting)
+            async for message in connection:
+                self._service.metrics.on_message("received", len(message))
+                if (reply := await self._reply(message)) is not None:
+                    await self._answer(connection, reply)
+        except ConnectionClosed as error:
+            log.info("a client is lost: %s", printable(str(error))[:300])
+        except TimeoutError:
+            connection.transport.abort()
+            log.info("a client is given up: it takes no answer within %g s", ANSWER_S)
+        except Exception as error:
+            log.exception("the policy failed")
+            self._service.metrics.on_error(self._dialect, "failed")
+            sentence = printable(f"the policy failed: {type(error).__name__}: {error}")
+            await self._answer(connection, self._end.refuse(sentence))
+            await connection.close(CloseCode.INTERNAL_ERROR, "the policy failed")
 
-        Raises:
-            OSError: The client is gone, or too slow.
-            WireError: It does not speak websocket.
-        """
-        sign_of_life = SignOfLife(self._websocket)
-        while not self._service.ending.is_set():
-            message = self._websocket.poll(LOOK_UP_S, MESSAGE_S)
-            if message is None:
-                sign_of_life.look()
-                continue
-            begin_s = time.perf_counter()
-            try:
-                parts, opcode = self._answer(self._dialect.read(message), begin_s)
-            except QwenVlaError as error:
-                kind = "busy" if isinstance(error, BusyError) else "refused"
-                self._service.metrics.on_error(self._dialect.name, kind)
-                parts, opcode = self._dialect.refuse(printable(str(error)))
-            except Exception as error:
-                self._fail(error)
-                return
-            self._service.answer(self._websocket, parts, Deadline(MESSAGE_S), opcode)
-        self._websocket.close(GOING_AWAY, "the server ends")
+    async def _answer(self, connection: ServerConnection, message: Message) -> None:
+        self._service.metrics.on_message("sent", len(message))
+        async with asyncio.timeout(ANSWER_S):
+            await self._service.send(connection, message)
 
-    def _answer(self, request: Request, begin_s: float) -> tuple[Sequence[Buffer], int]:
-        prompt = self._prompt(request)
-        self._is_fresh |= request.is_new_episode
+    async def _reply(self, message: Message) -> Message | None:
+        try:
+            question = self._end.read(message)
+            return await self._infer(question) if isinstance(question, Question) else question
+        except QwenVlaError as error:
+            kind = "busy" if isinstance(error, BusyError) else "refused"
+            self._service.metrics.on_error(self._dialect, kind)
+            return self._end.refuse(printable(str(error)))
+
+    async def _infer(self, question: Question) -> bytes:
+        prompt = self._prompt(question)
+        self._is_new_episode |= question.is_new_episode
 
         def infer() -> ActionChunk:
-            if self._is_fresh:
+            if self._is_new_episode:
                 self._begin_episode()
-            return self._policy.infer(request.observation, prompt, request.committed)
+            return self._policy.infer(question.observation, prompt, question.committed)
 
-        deadline = Deadline(min(request.deadline_s, self._service.request_s))
-        turn = self._service.turns.take(infer, deadline)
-        total_s = time.perf_counter() - begin_s
-        self._service.metrics.on_answer(self._dialect.name, turn.queue_s, turn.infer_s, total_s)
-        self._record(turn.result, prompt)
-        effort = Effort(turn.queue_s, turn.infer_s, total_s)
-        return self._dialect.answer(turn.result, effort), BINARY
-
-    def _fail(self, error: Exception) -> None:
-        """Say goodbye after a defect of the policy, the way openpi's clients know it."""
-        log.error("the policy failed", exc_info=error)
-        self._service.metrics.on_error(self._dialect.name, "failed")
-        sentence = printable(f"the policy failed: {type(error).__name__}: {error}")
-        parts, opcode = self._dialect.refuse(sentence)
-        self._websocket.send(parts, Deadline(MESSAGE_S), opcode)
-        self._websocket.close(INTERNAL_ERROR, "the policy failed")
-
-    def _begin_episode(self) -> None:
-        self._policy.reset()
-        self._begun_s, self._is_fresh = time.monotonic(), False
-        if self._service.recorder is not None:
-            self._episode = self._service.recorder.begin_episode()
-
-    def _prompt(self, request: Request) -> Prompt:
-        known = self._last_prompt
-        if known is None or known[0] != request.instruction or self._tells_state:
-            prompt = build_prompt(
-                self._service.embodiment, request.instruction, request.observation.state
-            )
-            known = self._last_prompt = (request.instruction, prompt)
-        return known[1]
-
-    def _record(self, chunk: ActionChunk, prompt: Prompt) -> None:
+        deadline_s = min(question.deadline_s, self._service.request_s)
+        chunk, effort = await self._service.inference.infer(infer, deadline_s)
+        self._service.metrics.on_answer(self._dialect, effort)
         if self._service.recorder is not None and not chunk.rest:
             self._service.recorder.add(
                 Record(
                     episode=self._episode,
                     elapsed_s=time.monotonic() - self._begun_s,
                     instruction=prompt.instruction,
-                    actions=chunk.actions,
+                    actions=chunk.actions.tolist(),
                 )
             )
+        return self._end.answer(chunk, effort)
+
+    def _begin_episode(self) -> None:
+        self._policy.reset()
+        self._begun_s, self._is_new_episode = time.monotonic(), False
+        if self._service.recorder is not None:
+            self._episode = self._service.recorder.begin_episode()
+
+    def _prompt(self, question: Question) -> Prompt:
+        """Return the prompt; the last one again where nothing in it can have changed."""
+        known = self._last_prompt
+        ours = self._service.embodiment
+        if known is None or known[0] != question.instruction or ours.file.prompt.state_text:
+            prompt = build_prompt(ours, question.instruction, question.observation.state)
+            known = self._last_prompt = (question.instruction, prompt)
+        return known[1]

@@ -1,23 +1,20 @@
 """Values as bytes: msgpack with NumPy arrays, as openpi's clients and servers write it.
 
-An array is a map with the keys `__ndarray__`, `data`, `dtype` and `shape`, written as bytes; so is
-a NumPy scalar with `__npgeneric__`. What is read was written by a stranger: nothing in it can run
-code, and nothing is allocated because a header claims so.
+An array is a map with the keys `__ndarray__`, `data`, `dtype` and `shape`; so is a NumPy scalar
+with `__npgeneric__`. openpi writes these keys as bytes, vla-eval as text. What is read was written
+by a stranger: nothing in it can run code, and nothing is allocated because a header claims so.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
 import msgpack
 import numpy as np
 
 from qwen_vla_ros.errors import QwenVlaError
-
-Buffer = bytes | bytearray | memoryview
 
 MAX_BYTES = 16 * 2**20
 """Largest message in either direction."""
@@ -28,15 +25,6 @@ MAX_CONTAINERS = 512
 """Most lists and maps of one message; an array takes two. Bounds what small bytes can become."""
 MAX_TEXT_BYTES = 64 * 1024
 MAX_DEPTH = 8
-SMALL_BYTES = 64 * 1024
-"""Largest value without arrays; as lists of nothing it would still take less than 8 MiB."""
-_SMALL = {
-    "max_array_len": 64,
-    "max_map_len": 64,
-    "max_str_len": 8192,
-    "max_bin_len": SMALL_BYTES,
-    "max_ext_len": 16,
-}
 MAX_DIMENSIONS = 6
 
 UNREADABLE = (ValueError, TypeError, OverflowError, RecursionError)
@@ -52,16 +40,20 @@ class WireError(QwenVlaError):
     """What came over the wire cannot be used."""
 
 
-def pack(value: Any) -> bytes:
+def pack(value: Any, *, has_text_keys: bool = False) -> bytes:
     """Return the bytes of nested dicts and lists with texts, numbers, bytes and arrays.
+
+    Args:
+        value: What is written.
+        has_text_keys: Write an array's own keys as text, and a NumPy scalar as a plain number.
 
     Raises:
         ValueError: An array or a scalar has a type that nobody would read.
     """
-    return bytes(msgpack.packb(value, default=_describe))
+    return bytes(msgpack.packb(value, default=_describe_in_text if has_text_keys else _describe))
 
 
-def unpack(data: Buffer | str) -> Any:
+def unpack(data: bytes | str) -> Any:
     """Return the value that `pack` was given; its arrays are read-only.
 
     Raises:
@@ -75,42 +67,6 @@ def unpack(data: Buffer | str) -> Any:
         raise _unreadable(error) from error
     _check_plain(value, MAX_DEPTH)
     return value
-
-
-def unpack_small(data: Buffer | str) -> Any:
-    """Return a value without arrays, of few bytes; much faster than `unpack`.
-
-    Raises:
-        WireError: It is a text, has too many bytes, or they are damaged.
-    """
-    if isinstance(data, str):
-        raise WireError("a text, where a binary message belongs.")
-    if len(data) > SMALL_BYTES:
-        raise WireError(f"a head of {len(data)} bytes; {SMALL_BYTES} are allowed.")
-    try:
-        return msgpack.unpackb(data, ext_hook=_refuse_extension, **_SMALL)
-    except UNREADABLE as error:
-        raise _unreadable(error) from error
-
-
-def unpack_stream(file: IO[bytes]) -> Iterator[Any]:
-    """Return the values that were packed into a file; a last one that is cut short is left out.
-
-    Raises:
-        WireError: The bytes are damaged, or claim more than is allowed.
-    """
-    reader = _Reader()
-    stream = msgpack.Unpacker(file, max_buffer_size=MAX_BYTES, **reader.options)
-    while True:
-        reader.containers = 0
-        try:
-            value = stream.unpack()
-        except msgpack.OutOfData:
-            return
-        except UNREADABLE as error:
-            raise _unreadable(error) from error
-        _check_plain(value, MAX_DEPTH)
-        yield value
 
 
 class _Reader:
@@ -137,6 +93,8 @@ class _Reader:
         self._count()
         if _ARRAY in entries:
             return _array(entries)
+        if _ARRAY.decode() in entries:
+            return _array({key.encode(): entries[key] for key in entries if isinstance(key, str)})
         return _scalar(entries) if _SCALAR in entries else entries
 
     def _count(self) -> None:
@@ -161,6 +119,13 @@ def _describe(value: object) -> dict[bytes, Any]:
         return {_SCALAR: True, b"data": value.item(), b"dtype": value.dtype.str}
     kind = getattr(value, "dtype", type(value).__name__)
     raise ValueError(f"{kind} cannot be sent; numbers and arrays of numbers can")
+
+
+def _describe_in_text(value: object) -> Any:
+    described = _describe(value)
+    if _SCALAR in described:
+        return described[b"data"]
+    return {key.decode(): item for key, item in described.items()}
 
 
 def _array(entries: dict[Any, Any]) -> np.ndarray[Any, Any]:

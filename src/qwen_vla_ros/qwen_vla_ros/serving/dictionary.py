@@ -1,42 +1,57 @@
-"""openpi's observation dictionaries and actions, to this robot's channels and back.
+"""Observation dictionaries and actions of the wire, to this robot's channels and back.
 
-Which image feeds which camera and which number is which channel stands in the embodiment file's
-`openpi` block; what the kinds of dictionaries have stands in `embodiment.openpi`.
+A robot's own dictionary is `images/<camera>`, `state` in channel order and units, and `prompt`.
+To one with an `openpi` block in its file openpi's clients speak in theirs: the block says which
+image feeds which camera and which number is which channel; what the kinds of dictionaries have
+stands in `embodiment.openpi`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import cv2
 import numpy as np
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
-from qwen_vla_ros.embodiment.openpi import FORMATS, state_layout
-from qwen_vla_ros.embodiment.schema import CameraSpec, GripperNumbers
+from qwen_vla_ros.embodiment.openpi import FORMATS, OpenpiFormat, state_layout
+from qwen_vla_ros.embodiment.schema import CameraSpec, GripperNumbers, OpenpiSpec
 from qwen_vla_ros.errors import QwenVlaError, suggest
-from qwen_vla_ros.serving.wire import WireError
+from qwen_vla_ros.serving.wire import MAX_BYTES, MAX_TEXT_BYTES, WireError
 from qwen_vla_ros.types import FloatArray, ImageArray, Observation
 
 MAX_PIXELS = 4_000_000
 SMALLEST_PX = 16
 PROMPT = "prompt"
+HISTORY = "history"
+OWN_FORMAT = OpenpiFormat(
+    image_folder="images", images=(), state_keys=("state",), channels_first=False
+)
+UNIT = GripperNumbers(closed=0.0, open=1.0)
 
 
-class OpenpiDictionary:
+class RobotDictionary:
     """One robot's view of the dictionaries."""
 
-    def __init__(self, embodiment: Embodiment) -> None:
-        """Read the robot's `openpi` block.
+    def __init__(self, embodiment: Embodiment, spec: OpenpiSpec | None) -> None:
+        """Read what the dictionary has.
 
-        Raises:
-            QwenVlaError: It has none.
+        Args:
+            embodiment: The robot.
+            spec: An `openpi` block; none is the robot's own dictionary.
         """
-        spec = embodiment.file.openpi
-        if spec is None:
-            raise QwenVlaError(no_openpi(embodiment))
-        self._format = FORMATS[spec.format]
         self._cameras = {camera.name: camera for camera in embodiment.file.cameras}
+        self._is_own = spec is None
+        if spec is None:
+            spec = OpenpiSpec.model_construct(
+                images={name: name for name in self._cameras},
+                state=(),
+                gripper_state=UNIT,
+                gripper_action=UNIT,
+            )
+            self._format = OWN_FORMAT
+        else:
+            self._format = FORMATS[spec.format]
         self._images = {
             f"{self._format.image_folder}/{key}": camera for key, camera in spec.images.items()
         }
@@ -46,7 +61,16 @@ class OpenpiDictionary:
         self._grippers = np.flatnonzero(grippers)
         self._gripper_state = spec.gripper_state
         self._gripper_action = spec.gripper_action
-        self.about = {"format": spec.format, "images": dict(spec.images)}
+
+    @classmethod
+    def own(cls, embodiment: Embodiment) -> Self:
+        """Return the robot's own dictionary, its images as the cameras send them."""
+        return cls(embodiment, None)
+
+    @classmethod
+    def openpi(cls, embodiment: Embodiment) -> Self:
+        """Return what openpi's clients and servers say of this robot; its own without a block."""
+        return cls(embodiment, embodiment.file.openpi)
 
     def observation(
         self, value: object, stamp_ns: int, instruction: str = ""
@@ -70,24 +94,32 @@ class OpenpiDictionary:
         if not isinstance(prompt, str):
             raise WireError(f"'{PROMPT}': a text is needed, not {type(prompt).__name__}.")
         state = self._state_from(np.concatenate([*self._numbers(entries)]))
-        return Observation(stamp_ns=stamp_ns, images=images, state=state), prompt
+        history = self._history(entries)
+        return Observation(stamp_ns=stamp_ns, images=images, state=state, history=history), prompt
 
     def dictionary(self, observation: Observation, instruction: str) -> dict[str, Any]:
-        """Return the dictionary that says the same, its images at the size that the model sees."""
+        """Return the dictionary that says the same.
+
+        Images go as the cameras sent them in a robot's own dictionary, otherwise at the size that
+        the model sees.
+        """
         numbers = np.zeros(len(self._layout))
         values = dict(zip(self._channels, self._to_numbers(observation.state), strict=True))
         for i, name in enumerate(self._layout):
             numbers[i] = values.get(name, 0.0)
         entries: dict[str, Any] = {PROMPT: instruction}
         for key, camera in self._images.items():
-            spec = self._cameras[camera]
-            size = spec.input_width_px, spec.input_height_px
-            image = _resize(observation.images[camera], size)
+            image = observation.images[camera]
+            if not self._is_own:
+                spec = self._cameras[camera]
+                image = _resize(image, (spec.input_width_px, spec.input_height_px))
             if self._format.channels_first:
                 folder, _, name = key.partition("/")
                 entries.setdefault(folder, {})[name] = image.transpose(2, 0, 1)
             else:
                 entries[key] = image
+        for camera, earlier in observation.history.items():
+            entries[f"{HISTORY}/{camera}"] = np.stack(earlier)
         keys = self._format.state_keys
         entries[keys[0]] = numbers if len(keys) == 1 else numbers[:-1]
         if len(keys) > 1:
@@ -117,6 +149,20 @@ class OpenpiDictionary:
             for key, length in zip(keys, lengths, strict=True)
         ]
 
+    def _history(self, entries: dict[str, Any]) -> dict[str, tuple[ImageArray, ...]]:
+        """Return the earlier images, which only a robot's own dictionary can have."""
+        history = {}
+        for name, camera in self._cameras.items():
+            if not self._is_own or camera.history is None:
+                continue
+            key = f"{HISTORY}/{name}"
+            value = self._get(entries, key)
+            shape = (camera.history.frames, camera.height_px, camera.width_px, 3)
+            if getattr(value, "shape", None) != shape or value.dtype != np.uint8:
+                raise WireError(f"'{key}': earlier images of shape {shape} and uint8 are needed.")
+            history[name] = tuple(value)
+        return history
+
     def _state_from(self, numbers: FloatArray) -> FloatArray:
         state = np.array([numbers[self._layout.index(name)] for name in self._channels])
         return self._scaled(state, _ends(self._gripper_state), (0.0, 1.0))
@@ -134,12 +180,40 @@ class OpenpiDictionary:
         return values
 
 
-def no_openpi(embodiment: Embodiment) -> str:
-    """Return what to say where a robot's file does not mention openpi."""
-    return (
-        f"robot '{embodiment.name}' has no 'openpi' block in its embodiment file, which would say "
-        "what openpi's dictionaries mean for it."
+def require_room(embodiment: Embodiment) -> None:
+    """Refuse a robot whose observations no message could hold.
+
+    Raises:
+        QwenVlaError: One would be larger than a message may be.
+    """
+    size = sum(
+        camera.width_px
+        * camera.height_px
+        * 3
+        * (1 + (camera.history.frames if camera.history else 0))
+        for camera in embodiment.file.cameras
     )
+    if size + MAX_TEXT_BYTES > MAX_BYTES:
+        raise QwenVlaError(
+            f"{embodiment.path}: cameras: one observation is {size / 2**20:.1f} MiB; a policy "
+            f"server takes {MAX_BYTES / 2**20:g} MiB. Let the cameras send smaller images."
+        )
+
+
+def read_rows(key: str, value: object, columns: int, most: int) -> FloatArray:
+    """Return finite numbers of shape (up to `most`, `columns`).
+
+    Raises:
+        WireError: They are not.
+    """
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
+        kind = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
+        raise WireError(f"'{key}': an array of numbers is needed, not {kind}.")
+    if value.ndim != 2 or value.shape[1] != columns or len(value) > most:
+        raise WireError(
+            f"'{key}': an array of shape {value.shape}; (up to {most}, {columns}) is needed."
+        )
+    return _finite(key, value)
 
 
 def flatten(value: object) -> dict[str, Any]:
@@ -206,9 +280,14 @@ def read_numbers(key: str, value: object, length: int) -> FloatArray:
         raise WireError(f"'{key}': numbers are needed, not {kind}.")
     if value.shape != (length,):
         raise WireError(f"'{key}': shape {value.shape}; ({length},) is needed.")
+    return _finite(key, value)
+
+
+def _finite(key: str, value: np.ndarray[Any, Any]) -> FloatArray:
     numbers: FloatArray = value.astype(np.float64)
     if not np.isfinite(numbers).all():
-        raise WireError(f"'{key}': not finite: {numbers.tolist()}.")
+        place = tuple(np.argwhere(~np.isfinite(numbers))[0].tolist())
+        raise WireError(f"'{key}': not finite at {place}: {numbers[place]}.")
     return numbers
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -7,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen_vla_ros.embodiment.load import load_embodiment
+from qwen_vla_ros.embodiment.schema import HistorySpec
 from qwen_vla_ros.errors import QwenVlaError
-from qwen_vla_ros.serving.openpi_dictionary import OpenpiDictionary
+from qwen_vla_ros.serving.dictionary import RobotDictionary, read_rows, require_room
 from qwen_vla_ros.serving.wire import WireError, pack, unpack
 
 CAMERAS = ("cam_high", "cam_left_wrist", "cam_right_wrist")
@@ -30,7 +33,7 @@ def example(rng) -> dict:
 
 
 def understood(robot, entries: object):
-    return OpenpiDictionary(robot).observation(unpack(pack(entries)), 5)
+    return RobotDictionary.openpi(robot).observation(unpack(pack(entries)), 5)
 
 
 def test_alohas_dictionary_is_understood(aloha, example):
@@ -92,7 +95,7 @@ def test_droids_dictionary_is_understood(droid, rng):
 
 
 def test_droids_gripper_counts_how_far_it_is_closed(droid):
-    dictionary = OpenpiDictionary(droid)
+    dictionary = RobotDictionary.openpi(droid)
     ours = np.zeros((10, 8))
     ours[:, 7] = 0.25  # a quarter open
     theirs = dictionary.actions_to_wire(ours)
@@ -116,16 +119,16 @@ def test_liberos_dictionary_is_understood(libero, rng):
 
 def test_liberos_gripper_goes_from_plus_to_minus_one(libero):
     ours = np.array([[0, 0, 0, 0, 0, 0, 0.0], [0, 0, 0, 0, 0, 0, 1.0]])
-    theirs = OpenpiDictionary(libero).actions_to_wire(ours)
+    theirs = RobotDictionary.openpi(libero).actions_to_wire(ours)
     assert theirs[:, 6].tolist() == [1.0, -1.0]
-    np.testing.assert_allclose(OpenpiDictionary(libero).actions_from_wire(theirs), ours)
+    np.testing.assert_allclose(RobotDictionary.openpi(libero).actions_from_wire(theirs), ours)
 
 
 @pytest.mark.parametrize("name", ["aloha", "droid", "libero"])
 def test_what_is_sent_to_openpi_is_understood_as_what_it_was(request, name):
     robot = request.getfixturevalue(name)
     sent = robot.make_example()
-    dictionary = OpenpiDictionary(robot)
+    dictionary = RobotDictionary.openpi(robot)
     got, instruction = dictionary.observation(
         unpack(pack(dictionary.dictionary(sent, "go"))), sent.stamp_ns
     )
@@ -137,12 +140,14 @@ def test_what_is_sent_to_openpi_is_understood_as_what_it_was(request, name):
 
 
 def test_alohas_images_are_sent_with_their_colours_first(aloha, observation, droid):
-    assert OpenpiDictionary(aloha).dictionary(observation, "x")["images"]["cam_high"].shape == (
+    assert RobotDictionary.openpi(aloha).dictionary(observation, "x")["images"][
+        "cam_high"
+    ].shape == (
         3,
         224,
         224,
     )
-    sent = OpenpiDictionary(droid).dictionary(droid.make_example(), "x")
+    sent = RobotDictionary.openpi(droid).dictionary(droid.make_example(), "x")
     assert sent["observation/wrist_image_left"].shape == (32, 32, 3)
     assert sent["observation/joint_position"].shape == (7,)
     assert sent["observation/gripper_position"].shape == (1,)
@@ -209,13 +214,71 @@ def test_lists_of_numbers_are_numbers(aloha, example):
 
 def test_an_instruction_of_the_servers_fills_in_for_a_missing_prompt(aloha, example):
     del example["prompt"]
-    _, instruction = OpenpiDictionary(aloha).observation(example, 5, "hand over")
+    _, instruction = RobotDictionary.openpi(aloha).observation(example, 5, "hand over")
     assert instruction == "hand over"
 
 
-def test_a_robot_whose_file_does_not_mention_openpi_is_refused():
-    with pytest.raises(QwenVlaError, match="diffbot_sim' has no 'openpi' block"):
-        OpenpiDictionary(load_embodiment("diffbot_sim"))
+@pytest.mark.parametrize("name", ["aloha_sim", "diffbot_sim"])
+def test_a_robots_own_dictionary_carries_everything_bit_for_bit(name, rng):
+    robot = load_embodiment(name)
+    camera = robot.file.cameras[0]
+    looking_back = camera.model_copy(update={"history": HistorySpec(frames=2, spacing_s=0.1)})
+    cameras = (looking_back, *robot.file.cameras[1:])
+    robot = replace(robot, file=robot.file.model_copy(update={"cameras": cameras}))
+    seen = robot.make_example()
+    size = camera.height_px, camera.width_px
+    earlier = (image(rng, *size), image(rng, *size))
+    seen = replace(seen, history={camera.name: earlier})
+    dictionary = RobotDictionary.own(robot)
+    got, words = dictionary.observation(
+        unpack(pack(dictionary.dictionary(seen, "go"))), seen.stamp_ns
+    )
+    assert words == "go"
+    np.testing.assert_array_equal(got.state, seen.state)
+    for key, pixels in seen.images.items():
+        np.testing.assert_array_equal(got.images[key], pixels)
+    np.testing.assert_array_equal(got.history[camera.name], earlier)
+    rows = rng.standard_normal((3, len(robot.channels)))
+    np.testing.assert_array_equal(dictionary.actions_to_wire(rows), rows)
+    without = {**dictionary.dictionary(seen, "go"), f"history/{camera.name}": np.zeros(3)}
+    with pytest.raises(WireError, match="earlier images of shape"):
+        dictionary.observation(without, 0)
+
+
+def test_without_an_openpi_block_openpis_clients_speak_the_robots_own_dictionary():
+    robot = load_embodiment("diffbot_sim")
+    names = {f"images/{camera.name}" for camera in robot.file.cameras}
+    entries = RobotDictionary.openpi(robot).dictionary(robot.make_example(), "go")
+    assert entries.keys() == {"prompt", "state", *names}
+
+
+def test_a_robot_whose_images_no_message_holds_is_refused(aloha):
+    require_room(aloha)
+    big = tuple(
+        camera.model_copy(update={"width_px": 2000, "height_px": 2000})
+        for camera in aloha.file.cameras
+    )
+    robot = replace(aloha, file=aloha.file.model_copy(update={"cameras": big}))
+    with pytest.raises(QwenVlaError, match=r"cameras: one observation is 34\.3 MiB"):
+        require_room(robot)
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (None, "'x': an array of numbers is needed, not NoneType"),
+        ([[0.0]], "not list"),
+        (np.zeros((2, 3), bool), "not bool"),
+        (np.zeros((2, 4)), r"\(2, 4\); \(up to 3, 3\) is needed"),
+        (np.zeros((4, 3)), r"\(4, 3\)"),
+        (np.zeros(3), r"\(3,\)"),
+        (np.array([[0, 0, 0], [0, np.nan, 0]]), r"'x': not finite at \(1, 1\): nan"),
+    ],
+)
+def test_what_are_no_rows_is_named(value, sentence):
+    with pytest.raises(WireError, match=sentence):
+        read_rows("x", value, 3, 3)
+    assert read_rows("x", np.zeros((2, 3), np.float32), 3, 3).dtype == np.float64
 
 
 LEAVES = st.none() | st.integers() | st.floats() | st.text(max_size=8) | st.just(np.zeros(14))
@@ -225,7 +288,7 @@ NAMES = st.sampled_from(["state", "prompt", "images", "cam_high", "images.cam_hi
 @given(st.recursive(LEAVES, lambda x: st.dictionaries(NAMES, x, max_size=4), max_leaves=12))
 @settings(max_examples=100, deadline=None)
 def test_any_dictionary_is_understood_or_refused(value):
-    dictionary = OpenpiDictionary(load_cached())
+    dictionary = RobotDictionary.openpi(load_cached())
     with pytest.raises(WireError):
         dictionary.observation(value, 0)
 

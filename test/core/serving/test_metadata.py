@@ -1,27 +1,24 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from qwen_vla_ros.serving.card import Card, CardError
-from qwen_vla_ros.serving.fields import Fields
+from qwen_vla_ros.serving.metadata import RobotError, ServerMetadata
 from qwen_vla_ros.serving.wire import WireError, pack, unpack
 
 
-def test_a_card_survives_the_wire(aloha):
-    card = Card.of(aloha, "nano")
-    assert Card.from_wire(Fields(unpack(pack(card.to_wire())))) == card
+def test_metadata_survives_the_wire(aloha):
+    served = ServerMetadata.of(aloha, "nano")
+    assert ServerMetadata.from_wire(unpack(pack(served.to_wire()))) == served
 
 
 def test_a_server_for_the_same_robot_is_taken(aloha):
-    Card.of(aloha, "any").require(aloha)
+    ServerMetadata.of(aloha, "any").require(aloha)
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"protocol": 1}, "version 1 of the protocol, this is version 2"),
+        ({"protocol": 1}, "version 1 of the protocol, this is version 3"),
         ({"embodiment": "so101"}, "serves robot 'so101', this is 'aloha_sim'"),
         ({"embodiment_hash": "0" * 16}, "another version of 'aloha_sim' \\(0000000000000000"),
         ({"channels": ("a",)}, "channels: the server has"),
@@ -31,15 +28,15 @@ def test_a_server_for_the_same_robot_is_taken(aloha):
     ],
 )
 def test_every_difference_is_refused_with_a_sentence(aloha, changes, sentence):
-    with pytest.raises(CardError, match=sentence):
-        replace(Card.of(aloha, "any"), **changes).require(aloha)
+    with pytest.raises(RobotError, match=sentence):
+        ServerMetadata.of(aloha, "any").model_copy(update=changes).require(aloha)
 
 
 @pytest.mark.parametrize(
     "key", ["embodiment", "embodiment_hash", "model", "channels", "units", "dt", "action_horizon"]
 )
 @pytest.mark.parametrize("value", [None, 7.5e9, "x" * 1000, [1], {}])
-def test_what_is_no_card_is_refused_by_the_field(aloha, key, value):
-    entries = {**Card.of(aloha, "any").to_wire(), key: value}
-    with pytest.raises(WireError, match=f"'{key}'"):
-        Card.from_wire(Fields(entries))
+def test_what_is_no_metadata_is_refused_by_the_field(aloha, key, value):
+    entries = {**ServerMetadata.of(aloha, "any").to_wire(), key: value}
+    with pytest.raises(WireError, match=f"'{key}"):
+        ServerMetadata.from_wire(entries)

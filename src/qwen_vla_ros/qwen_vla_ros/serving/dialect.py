@@ -1,0 +1,117 @@
+"""One way to speak: what a dialect's file has, for either end of a connection.
+
+Both ends are free of input and output: they read one message and say what is sent next, so that a
+recorded conversation is their test.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Protocol
+
+from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.errors import QwenVlaError
+from qwen_vla_ros.plugins import load_plugin, plugin_names
+from qwen_vla_ros.serving.metadata import ServerMetadata
+from qwen_vla_ros.serving.question import Effort, Question
+from qwen_vla_ros.types import ActionChunk
+
+DIALECTS = "qwen_vla_ros.serving.dialects"
+
+Message = bytes | str
+"""A message of the websocket, binary or text."""
+
+
+class RefusalError(QwenVlaError):
+    """The server says why it has no answer; the connection is as good as before."""
+
+
+class ServerEnd(Protocol):
+    """The server's end of one connection; a dialect's `Server(embodiment, metadata, instruction)`.
+
+    `instruction` is what the robot is asked where a client says nothing.
+    """
+
+    def greeting(self) -> bytes | None:
+        """Return what the server says before anything else, if it does."""
+        ...
+
+    def read(self, message: Message) -> Question | bytes | None:
+        """Understand a message: a question, or what is sent back at once, or neither.
+
+        Raises:
+            QwenVlaError: It cannot be used; the sentence is for the client.
+        """
+        ...
+
+    def answer(self, chunk: ActionChunk, effort: Effort) -> bytes:
+        """Return the answer to the last question."""
+        ...
+
+    def refuse(self, sentence: str) -> Message:
+        """Return what tells the client why there is no answer to its last message."""
+        ...
+
+
+class ClientEnd(Protocol):
+    """The client's end of one connection; a dialect's `Client(embodiment)`.
+
+    Attributes:
+        knows_robot: Whether the welcome has shown that the server serves this very robot; where
+            it has not, only an answer can.
+    """
+
+    knows_robot: bool
+
+    def hello(self) -> bytes | None:
+        """Return what the client says before it listens, if it does."""
+        ...
+
+    def welcome(self, message: Message) -> None:
+        """Read the first message of the server.
+
+        Raises:
+            QwenVlaError: It is none that can be used, or the server serves another robot.
+        """
+        ...
+
+    def ask(self, question: Question) -> list[bytes]:
+        """Return the messages that ask a question; the last one is answered."""
+        ...
+
+    def read(self, message: Message, question: Question) -> ActionChunk:
+        """Return the answer to the question.
+
+        Raises:
+            RefusalError: The server has none, and says why.
+            WireError: It is no answer to this question. The connection is of no more use.
+        """
+        ...
+
+
+def dialect_names() -> tuple[str, ...]:
+    """Return the names of all dialects, as a person writes them."""
+    return tuple(name.replace("_", "-") for name in plugin_names(DIALECTS))
+
+
+def load_dialect(name: str) -> ModuleType:
+    """Return a dialect's module.
+
+    Raises:
+        QwenVlaError: There is none of that name.
+    """
+    return load_plugin(DIALECTS, name)
+
+
+def open_server(
+    name: str, embodiment: Embodiment, metadata: ServerMetadata, instruction: str
+) -> ServerEnd:
+    """Return the server's end of a new connection."""
+    end: ServerEnd = load_dialect(name).Server(embodiment, metadata, instruction)
+    return end
+
+
+def open_client(name: str, embodiment: Embodiment) -> ClientEnd:
+    """Return the client's end of a new connection."""
+    end: ClientEnd = load_dialect(name).Client(embodiment)
+    return end

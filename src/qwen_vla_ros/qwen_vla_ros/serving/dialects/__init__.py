@@ -1,0 +1,1 @@
+"""What families of clients and servers say: one file each, with its `Server` and its `Client`."""
