@@ -29,14 +29,14 @@ COMMANDS: tuple[tuple[str, type[Options]], ...] = (
 )
 HEAD = """# Parameters
 
-Written by `python scripts/parameters_reference.py` from where they are declared. All parameters are
-read-only: nothing that a node does changes behind its back. Limits are not among them; those stand
-in the embodiment file.
+Written by `python scripts/parameters_reference.py` from where they are declared. All parameters
+are read-only: nothing that a node does changes behind its back. Limits are not among them; those
+stand in the embodiment file.
 """
 ON_COMMANDS = """
 Whatever sets up a policy, from `policy` to `fault_every` above, is also an argument of
-`bringup.launch.py` and, with dashes, a flag of `qwen-vla up`, `serve` and `bench`. Each of them has
-some of its own:
+`bringup.launch.py` and, with dashes, a flag of `qwen-vla up`, `serve` and `bench`. Each of them
+has some of its own:
 """
 TABLE = "\n| name | type | default | allowed | |\n|---|---|---|---|---|\n"
 

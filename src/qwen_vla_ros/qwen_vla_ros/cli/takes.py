@@ -30,7 +30,8 @@ def takes(options: type[T]) -> Callable[[Callable[[T], int]], Callable[..., None
 
 
 def _flag(option: Option) -> Parameter:
-    text = f"{option.description} ({option.allowed})" if option.allowed else option.description
+    is_plain = option.kind is bool or not option.allowed
+    text = option.description if is_plain else f"{option.description} ({option.allowed})"
     panel = f"Options of policy {option.of}" if option.of else None
     return Parameter(
         option.name,
