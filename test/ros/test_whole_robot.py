@@ -70,6 +70,16 @@ def test_a_stop_rests_the_arms_and_only_an_arming_ends_it(ros_graph, moving_arms
     assert ros_graph.call("arm_gate/arm").success
 
 
+def test_a_mock_swings_the_arms_without_a_server_and_without_a_model(ros_graph):
+    processes = ros_graph.bring_up(Bringup(robot="aloha_sim", policy="mock", motion="sine"))
+    observer = ros_graph.observe_arms()
+    assert ros_graph.wait_for(observer.action.server_is_ready, 40)
+    assert processes["policy"].wait_for_line("[policy]: active", 40)
+    assert ros_graph.wait_for(lambda: ros_graph.call("arm_gate/arm").success, 20)
+    observer.send_goal("swing gently", 30.0)
+    assert ros_graph.wait_for(lambda: observer.is_moving(0.1), 15), processes["policy"].output
+
+
 def test_up_does_what_it_is_told_and_ctrl_c_brings_all_down_with_zero(ros_graph):  # noqa: ARG001
     up = subprocess.Popen(
         [*COMMAND, "up", "--robot", "diffbot_sim", "--policy", "expert", "--scene-seed", "1"],
