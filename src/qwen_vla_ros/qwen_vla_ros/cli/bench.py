@@ -41,8 +41,9 @@ def bench(options: BenchOptions) -> int:
         loaded_s = time.perf_counter() - begin
     fresh = "an untrained nano" if options.policy == "qwen_vla" else options.policy
     print(f"{options.checkpoint or fresh} for {embodiment.name}, {options.runs} answers")
-    names = [each.name for each in complete.declared() if each.of == options.policy]
-    print(", ".join(f"{name} {getattr(complete, name)}" for name in names if name != "checkpoint"))
+    own = (each.name for each in complete.declared() if each.of == options.policy)
+    values = {name: getattr(complete, name) for name in own if name != "checkpoint"}
+    print(", ".join(f"{name} {value}" for name, value in values.items() if value != ""))
     seconds = measure(policy, embodiment, options.runs)
     print("\n".join(table(seconds)))
     print(f"{'chunks per second':<20}{1 / float(np.median(sum(seconds.values()))):>9.1f}")
