@@ -31,7 +31,7 @@ def through_ros(robot_name: str, seeds: range, time_limit_s: float) -> list[dict
     audit = CommandAudit(robot)
     rows: list[dict[str, object]] = []
     log = OUT / f"expert_{robot_name}.log"
-    with live_robot(Bringup(robot=robot, policy="expert"), log) as (operator, _):
+    with live_robot(Bringup(robot=robot_name, policy="expert"), log) as (operator, _):
         from qwen_vla_ros.ros.wiretap import tap_commands
 
         tap_commands(operator.node, audit)

@@ -56,7 +56,7 @@ def main() -> int:
             f"chunk of {chunk.actions.shape[0]} x {chunk.actions.shape[1]}, {_memory()}",
             flush=True,
         )
-    peak = peak_memory_gib("cpu")["CPU"]
+    peak = peak_memory_gib()["CPU"]
     if peak > LIMIT_GIB:
         print(f"{peak:.1f} GiB are more than {LIMIT_GIB:g}.")
         return 1
@@ -64,7 +64,7 @@ def main() -> int:
 
 
 def _memory() -> str:
-    return f"peak memory {peak_memory_gib('cpu')['CPU']:.1f} GiB"
+    return f"peak memory {peak_memory_gib()['CPU']:.1f} GiB"
 
 
 if __name__ == "__main__":

@@ -87,9 +87,7 @@ def measure(runs: int, seconds: float) -> tuple[FloatArray, list[Stretch], list[
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, file = Path(folder) / "nano", Path(folder) / "arrivals.npy"
         init("nano", checkpoint, [ROBOT], 0)
-        bringup = Bringup(
-            robot=load_embodiment(ROBOT), policy="qwen_vla", checkpoint=str(checkpoint), seed=0
-        )
+        bringup = Bringup(robot=ROBOT, checkpoint=str(checkpoint), seed=0)
         with live_robot(bringup, OUT / "gate_ticks.log") as (operator, supervisor):
             operator.wait_for_policy(120)
             instruction = operator.reset(0)

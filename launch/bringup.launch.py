@@ -10,31 +10,31 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from qwen_vla_ros.arguments import ARGUMENTS
-from qwen_vla_ros.bringup import PACKAGE, NodeSpec, bringup_from_words, environment
+from qwen_vla_ros.bringup import PACKAGE, Bringup, NodeSpec, environment
+from qwen_vla_ros.options import word_of
 
 
 def generate_launch_description() -> LaunchDescription:
     """Return the arguments and the function that turns them into nodes."""
     arguments = [
         DeclareLaunchArgument(
-            argument.name,
-            default_value=argument.default,
-            description=argument.description,
-            choices=argument.choices or None,
+            option.name,
+            default_value=None if option.default is None else word_of(option.default),
+            description=option.description,
+            choices=option.choices or None,
         )
-        for argument in ARGUMENTS
+        for option in Bringup.declared()
     ]
     return LaunchDescription([*arguments, OpaqueFunction(function=_bring_up)])
 
 
 def _bring_up(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     words = {
-        argument.name: LaunchConfiguration(argument.name).perform(context)
-        for argument in ARGUMENTS
+        option.name: LaunchConfiguration(option.name).perform(context)
+        for option in Bringup.declared()
     }
-    bringup = bringup_from_words(words)
-    variables = environment(one_host=bringup.backend == "mujoco")
+    bringup = Bringup.from_words(words)
+    variables = environment(one_host=bringup.is_simulated)
     return [
         *(SetEnvironmentVariable(name, value) for name, value in variables.items()),
         *(_node(spec) for spec in bringup.nodes()),

@@ -1,83 +1,74 @@
 import pytest
 
-from qwen_vla_ros.arguments import ARGUMENTS
-from qwen_vla_ros.bringup import Bringup, bringup_from_words, environment
+from qwen_vla_ros.bringup import Bringup, environment
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import QwenVlaError
 
 
-@pytest.fixture(scope="module")
-def aloha():
-    return load_embodiment("aloha_sim")
+def said(**changes: str) -> Bringup:
+    return Bringup.from_words({"robot": "aloha_sim", "policy": "expert", **changes})
 
 
-def words(**changes: str) -> dict[str, str]:
-    said = {argument.name: argument.default or "" for argument in ARGUMENTS}
-    return {**said, "robot": "aloha_sim", "policy": "expert", **changes}
-
-
-def test_a_simulated_robot_gets_policy_gate_and_simulator(aloha):
-    nodes = Bringup(robot=aloha, policy="expert").nodes()
+def test_a_simulated_robot_gets_policy_gate_and_simulator():
+    nodes = Bringup(robot="aloha_sim", policy="expert").nodes()
     assert [node.executable for node in nodes] == ["policy", "arm_gate", "simulator"]
 
 
 def test_a_base_gets_the_base_gate():
-    nodes = bringup_from_words(words(robot="diffbot_sim")).nodes()
+    nodes = said(robot="diffbot_sim").nodes()
     assert [node.executable for node in nodes] == ["policy", "base_gate", "simulator"]
 
 
-def test_hardware_gets_no_simulator(aloha, tmp_path):
+def test_hardware_gets_no_simulator(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    bringup = Bringup(robot=aloha, backend="hardware", checkpoint=str(tmp_path))
+    bringup = Bringup(robot="aloha_sim", backend="hardware", checkpoint=str(tmp_path))
     assert [node.executable for node in bringup.nodes()] == ["policy", "arm_gate"]
 
 
 def test_every_setting_of_the_model_reaches_its_node(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    said = words(policy="qwen_vla", checkpoint=str(tmp_path), temperature="0.6", threads="2")
-    parameters = bringup_from_words(said).nodes()[0].parameters
+    bringup = said(policy="qwen_vla", checkpoint=str(tmp_path), temperature="0.6", threads="2")
+    parameters = bringup.nodes()[0].parameters
     assert (parameters["temperature"], parameters["threads"]) == (0.6, 2)
 
 
 @pytest.mark.parametrize("name", ["temperature", "threads", "steps", "deadline_s"])
 def test_a_word_that_is_no_number_is_refused_by_name(name):
     with pytest.raises(QwenVlaError, match=f"{name}: 'many' is not a"):
-        bringup_from_words(words(**{name: "many"}))
+        said(**{name: "many"})
 
 
-def test_what_commands_stops_before_what_brakes_before_what_moves(aloha):
-    nodes = Bringup(robot=aloha, policy="expert").nodes()
+def test_what_commands_stops_before_what_brakes_before_what_moves():
+    nodes = Bringup(robot="aloha_sim", policy="expert").nodes()
     assert sorted(nodes, key=lambda node: node.stop_order) == list(nodes)
     assert len({node.stop_order for node in nodes}) == 3
 
 
-def test_the_policy_cannot_reach_a_controller(aloha):
-    policy = Bringup(robot=aloha, policy="expert").nodes()[0]
-    commands = {output.topic for output in aloha.file.command.outputs}
+def test_the_policy_cannot_reach_a_controller():
+    policy = Bringup(robot="aloha_sim", policy="expert").nodes()[0]
+    outputs = load_embodiment("aloha_sim").file.command.outputs
+    commands = {output.topic for output in outputs}
     assert not commands & {target for _, target in policy.remappings}
 
 
-def test_arguments_are_written_as_ros_reads_them(aloha):
-    gate = Bringup(robot=aloha, policy="expert", namespace="cell_1").nodes()[1]
+def test_arguments_are_written_as_ros_reads_them():
+    gate = Bringup(robot="aloha_sim", policy="expert", namespace="cell_1").nodes()[1]
     arguments = " ".join(gate.ros_arguments())
     assert "-r __node:=arm_gate -r __ns:=/cell_1" in arguments
-    assert f'-p embodiment:="{aloha.path}"' in arguments
+    assert f'-p embodiment:="{load_embodiment("aloha_sim").path}"' in arguments
     assert "-p use_sim_time:=false" in arguments
     assert "-r ~/input/action_chunk:=policy/output/action_chunk" in arguments
 
 
 def test_a_remote_policy_is_told_where_its_server_is_and_nothing_secret(tmp_path):
     token = tmp_path / "token"
-    policy, *_ = bringup_from_words(
-        words(
-            policy="remote",
-            server="ws://127.0.0.1:8000",
-            server_token_file=str(token),
-            deadline_s="0.2",
-        )
+    policy, *_ = said(
+        policy="remote",
+        server="ws://127.0.0.1:8000",
+        server_token_file=str(token),
+        deadline_s="0.2",
     ).nodes()
     assert policy.parameters["server"] == "ws://127.0.0.1:8000"
-    assert policy.parameters["server_protocol"] == "openpi"
     assert policy.parameters["server_token_file"] == str(token)
     assert policy.parameters["deadline_s"] == 0.2
     assert "server_ca_file" not in policy.parameters
@@ -85,7 +76,7 @@ def test_a_remote_policy_is_told_where_its_server_is_and_nothing_secret(tmp_path
 
 
 def test_simulated_time_is_published_by_the_simulator_and_used_by_the_others():
-    nodes = bringup_from_words(words(use_sim_time="true")).nodes()
+    nodes = said(use_sim_time="true").nodes()
     assert [node.parameters.get("use_sim_time") for node in nodes] == [True, True, None]
     assert nodes[2].parameters["publish_clock"] is True
 
@@ -98,8 +89,11 @@ def test_simulated_time_is_published_by_the_simulator_and_used_by_the_others():
         ({"backend": "hardware"}, "it needs backend 'mujoco'"),
         ({"policy": "qwen_vla", "checkpoint": "/nowhere"}, "is not a checkpoint directory"),
         ({"scene_seed": "five"}, "'five' is not a whole number"),
-        ({"policy": "remote"}, "the address of a server go together"),
-        ({"server": "ws://127.0.0.1:8000"}, "the address of a server go together"),
+        ({"policy": "remote"}, "server: policy 'remote' needs one"),
+        ({"policy": "replay"}, "recording: policy 'replay' needs one"),
+        ({"server": "ws://127.0.0.1:8000"}, "server: is for policy 'remote'; the policy is 'exp"),
+        ({"policy": "mock", "fault": "hang"}, "fault: unknown 'hang'. Known: nan, none, slow"),
+        ({"steps": "0"}, "steps: 0 is out of bounds. Allowed: 1 to 100."),
         ({"server_protocol": "openpy"}, "Did you mean 'openpi'"),
         ({"deadline_s": "soon"}, "'soon' is not a number"),
         ({"robot": "aloha_sym"}, "aloha_sim"),
@@ -107,11 +101,7 @@ def test_simulated_time_is_published_by_the_simulator_and_used_by_the_others():
 )
 def test_contradictory_wishes_are_refused_with_a_sentence(changes, sentence):
     with pytest.raises(QwenVlaError, match=sentence):
-        bringup_from_words(words(**changes)).nodes()
-
-
-def test_every_argument_has_a_description():
-    assert all(argument.description.endswith(".") for argument in ARGUMENTS)
+        said(**changes).nodes()
 
 
 def test_what_the_user_set_stays(monkeypatch):

@@ -51,7 +51,7 @@ BREACHES = (
     Breach(TORCH, "serving/mock.py", "import torch"),
     Breach(SAFETY, "nodes/arm_gate.py", "import torch"),
     Breach(SAFETY, "nodes/arm_gate.py", "import qwen_vla_ros.serving.websocket"),
-    Breach(SAFETY, "nodes/base_gate.py", "import qwen_vla_ros.ros.load_policy"),
+    Breach(SAFETY, "nodes/base_gate.py", "import qwen_vla_ros.load_policy"),
     Breach(SAFETY, "ros/parameters.py", "import qwen_vla_ros.model.config"),
     Breach(NODES, "nodes/policy.py", "import qwen_vla_ros.nodes.base_gate"),
     Breach(MUJOCO, "evaluation/interval.py", "import mujoco"),

@@ -14,8 +14,7 @@ from launch import LaunchContext
 from launch.actions import DeclareLaunchArgument, ExecuteLocal
 from launch_ros.actions import Node
 
-from qwen_vla_ros.arguments import ARGUMENTS
-from qwen_vla_ros.bringup import bringup_from_words
+from qwen_vla_ros.bringup import Bringup
 
 pytestmark = pytest.mark.ros
 
@@ -73,9 +72,9 @@ def test_launch_and_up_start_the_same_processes(monkeypatch, description, words)
             action.execute(context)
             executable, *arguments = action.process_description.final_cmd
             launched[Path(executable).name] = meaning(arguments)
-    said = {argument.name: argument.default for argument in ARGUMENTS} | words
     supervised = {
-        spec.executable: meaning(spec.ros_arguments()) for spec in bringup_from_words(said).nodes()
+        spec.executable: meaning(spec.ros_arguments())
+        for spec in Bringup.from_words(words).nodes()
     }
     assert launched == supervised
     assert len(launched) == 3
@@ -87,4 +86,4 @@ def test_every_argument_is_declared_with_its_description(description):
         for entity in description.entities
         if isinstance(entity, DeclareLaunchArgument)
     }
-    assert declared == {argument.name: argument.description for argument in ARGUMENTS}
+    assert declared == {option.name: option.description for option in Bringup.declared()}

@@ -12,7 +12,6 @@ from qwen_vla_msgs.action import ExecuteInstruction
 from rclpy.action import ActionClient
 
 from qwen_vla_ros.bringup import Bringup
-from qwen_vla_ros.embodiment.load import load_embodiment
 
 pytestmark = pytest.mark.ros
 
@@ -46,8 +45,7 @@ def change(ros_graph):
 
 
 def test_nodes_survive_many_cycles_and_work_afterwards(ros_graph, change):
-    robot = load_embodiment("diffbot_sim")
-    processes = ros_graph.bring_up(ToldFromOutside(robot=robot, policy="expert"))
+    processes = ros_graph.bring_up(ToldFromOutside(robot="diffbot_sim", policy="expert"))
     assert processes["simulator"].wait_for_line("diffbot_sim, scene", 30)
     for node in ("base_gate", "policy"):
         for _ in range(CYCLES):

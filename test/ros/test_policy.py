@@ -352,16 +352,20 @@ def test_an_instruction_that_says_nothing_or_too_much_is_refused(client, instruc
     ("parameters", "sentence"),
     [
         ({"embodiment": "no_such_robot", "policy": "expert"}, "no_such_robot"),
-        ({"policy": "expert"}, "parameter 'embodiment' is required"),
+        ({"policy": "expert"}, "parameter embodiment is required"),
         ({"embodiment": "diffbot_sim", "policy": "exprt"}, "Did you mean 'expert'"),
-        ({"embodiment": "diffbot_sim", "policy": "qwen_vla"}, "'checkpoint' is required"),
+        (
+            {"embodiment": "diffbot_sim", "policy": "qwen_vla"},
+            "checkpoint: policy 'qwen_vla' needs one",
+        ),
         (
             {"embodiment": "diffbot_sim", "policy": "qwen_vla", "checkpoint": "/nowhere"},
             "/nowhere",
         ),
     ],
 )
-def test_a_wrong_parameter_is_one_sentence_without_a_traceback(ros_graph, parameters, sentence):
+def test_a_wrong_parameter_ends_the_process_with_one_sentence(ros_graph, parameters, sentence):
     policy = ros_graph.start("policy", parameters)
     assert policy.wait_for_line(sentence, START_S)
+    assert ros_graph.wait_for(lambda: policy.exit_status() == 2, 10)
     assert "Traceback" not in policy.output

@@ -17,7 +17,6 @@ from qwen_vla_msgs.action import ExecuteInstruction
 from qwen_vla_msgs.msg import SafetyState
 
 from qwen_vla_ros.bringup import Bringup
-from qwen_vla_ros.embodiment.load import load_embodiment
 
 pytestmark = pytest.mark.ros
 
@@ -66,9 +65,8 @@ def swinging(ros_graph):
     def start(*options: str, seconds: float = 60.0):
         server = Server(*options)
         servers.append(server)
-        robot = load_embodiment("aloha_sim")
         uri = f"ws://127.0.0.1:{server.port}"
-        processes = ros_graph.bring_up(Bringup(robot=robot, policy="remote", server=uri))
+        processes = ros_graph.bring_up(Bringup(robot="aloha_sim", policy="remote", server=uri))
         witness = ros_graph.observe_arms(BUSY_S)
         witness.policy = processes["policy"]
         assert ros_graph.wait_for(witness.action.server_is_ready, 40)
@@ -111,7 +109,7 @@ def test_arms_rest_when_the_server_is_lost_and_go_on_when_it_is_back(ros_graph, 
 
 def test_a_half_open_server_is_left_and_asked_again(ros_graph, swinging):
     start, _ = swinging
-    _, witness, _ = start("--fault", "half_open", "--after", "30", "--every", "100000")
+    _, witness, _ = start("--fault", "half_open", "--fault-after", "30", "--fault-every", "100000")
     assert witness.policy.wait_for_line("connection lost: nothing within", 20 + BUSY_S)
     at = witness.chunks
     assert ros_graph.wait_for(lambda: witness.chunks > at + 10, RECONNECT_S + BUSY_S)
@@ -122,7 +120,7 @@ def test_a_half_open_server_is_left_and_asked_again(ros_graph, swinging):
 
 def test_a_server_that_falls_silent_every_time_ends_the_episode_at_rest(ros_graph, swinging):
     start, _ = swinging
-    _, witness, goal = start("--fault", "half_open", "--after", "30")
+    _, witness, goal = start("--fault", "half_open", "--fault-after", "30")
     result = goal.get_result_async()
     assert ros_graph.wait_for(result.done, 30 + BUSY_S)
     assert result.result().result.outcome == ExecuteInstruction.Result.ABORTED
@@ -159,8 +157,7 @@ def test_a_server_that_is_back_arms_nothing(ros_graph, swinging):
 def test_a_policy_that_is_there_before_its_server_waits_for_it(ros_graph):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    robot = load_embodiment("aloha_sim")
-    bringup = Bringup(robot=robot, policy="remote", server=f"ws://127.0.0.1:{port}")
+    bringup = Bringup(robot="aloha_sim", policy="remote", server=f"ws://127.0.0.1:{port}")
     policy = ros_graph.bring_up(bringup)["policy"]
     assert policy.wait_for_line("it cannot be reached", 30)
     server = Server(port=port)
@@ -173,9 +170,8 @@ def test_a_policy_that_is_there_before_its_server_waits_for_it(ros_graph):
 def test_a_server_for_another_robot_keeps_the_policy_from_being_configured(ros_graph):
     server = Server()
     try:
-        robot = load_embodiment("diffbot_sim")
         uri = f"ws://127.0.0.1:{server.port}"
-        specs = Bringup(robot=robot, policy="remote", server=uri).nodes()
+        specs = Bringup(robot="diffbot_sim", policy="remote", server=uri).nodes()
         (policy,) = (spec for spec in specs if spec.name == "policy")
         process = ros_graph.start("policy", policy.parameters)
         assert process.wait_for_line("cannot configure", 30)

@@ -1,9 +1,11 @@
 """Policy, gate and simulator together, as real processes: what happens when one is lost."""
 
+import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,10 +14,10 @@ pytest.importorskip("rclpy")
 from qwen_vla_msgs.msg import SafetyState
 
 from qwen_vla_ros.bringup import Bringup
-from qwen_vla_ros.embodiment.load import load_embodiment
 
 pytestmark = pytest.mark.ros
 
+COMMAND = (sys.executable, "-m", "qwen_vla_ros.cli.main")
 MOVING = 0.3
 """rad/s; a hand-over is much faster."""
 
@@ -23,8 +25,7 @@ MOVING = 0.3
 @pytest.fixture
 def moving_arms(ros_graph):
     """A simulated ALOHA in the middle of a hand-over, its processes, and an observer."""
-    robot = load_embodiment("aloha_sim")
-    processes = ros_graph.bring_up(Bringup(robot=robot, policy="expert"))
+    processes = ros_graph.bring_up(Bringup(robot="aloha_sim", policy="expert"))
     observer = ros_graph.observe_arms()
     assert ros_graph.wait_for(observer.action.server_is_ready, 40)
     assert processes["policy"].wait_for_line("[policy]: active", 40)
@@ -69,10 +70,19 @@ def test_a_stop_rests_the_arms_and_only_an_arming_ends_it(ros_graph, moving_arms
     assert ros_graph.call("arm_gate/arm").success
 
 
+def test_a_mock_swings_the_arms_without_a_server_and_without_a_model(ros_graph):
+    processes = ros_graph.bring_up(Bringup(robot="aloha_sim", policy="mock", motion="sine"))
+    observer = ros_graph.observe_arms()
+    assert ros_graph.wait_for(observer.action.server_is_ready, 40)
+    assert processes["policy"].wait_for_line("[policy]: active", 40)
+    assert ros_graph.wait_for(lambda: ros_graph.call("arm_gate/arm").success, 20)
+    observer.send_goal("swing gently", 30.0)
+    assert ros_graph.wait_for(lambda: observer.is_moving(0.1), 15), processes["policy"].output
+
+
 def test_up_does_what_it_is_told_and_ctrl_c_brings_all_down_with_zero(ros_graph):  # noqa: ARG001
-    command = [sys.executable, "-m", "qwen_vla_ros.cli.main"]
     up = subprocess.Popen(
-        [*command, "up", "--robot", "diffbot_sim", "--policy", "expert", "--scene-seed", "1"],
+        [*COMMAND, "up", "--robot", "diffbot_sim", "--policy", "expert", "--scene-seed", "1"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -80,7 +90,7 @@ def test_up_does_what_it_is_told_and_ctrl_c_brings_all_down_with_zero(ros_graph)
     )
     try:
         do = subprocess.run(
-            [*command, "do", "go to the blue box", "--robot", "diffbot_sim", "--arm"],
+            [*COMMAND, "do", "go to the blue box", "--robot", "diffbot_sim", "--arm"],
             capture_output=True,
             text=True,
             timeout=60,
@@ -93,5 +103,45 @@ def test_up_does_what_it_is_told_and_ctrl_c_brings_all_down_with_zero(ros_graph)
         assert up.returncode == 0, output
         assert "all down" in output
         assert "Traceback" not in output
+    finally:
+        up.kill()
+
+
+def test_up_ends_with_an_error_when_its_policy_refuses_for_good(ros_graph, tmp_path):  # noqa: ARG001
+    (tmp_path / "config.json").write_text("{}")
+    ended = subprocess.run(
+        [*COMMAND, "up", "--robot", "diffbot_sim", "--checkpoint", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1, ended.stdout
+    assert "cannot configure" in ended.stdout
+    assert "policy ended with status 2; all come to rest" in ended.stdout
+    assert "Traceback" not in ended.stdout
+
+
+def test_up_ends_with_an_error_when_its_policy_is_lost(ros_graph):  # noqa: ARG001
+    up = subprocess.Popen(
+        [*COMMAND, "up", "--robot", "diffbot_sim", "--policy", "mock"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        started = next(line for line in up.stdout if "policy [INFO]" in line and "active" in line)
+        children = Path(f"/proc/{up.pid}/task/{up.pid}/children").read_text().split()
+        policy = next(
+            int(child)
+            for child in children
+            if b"nodes.policy" in Path(f"/proc/{child}/cmdline").read_bytes()
+        )
+        os.kill(policy, signal.SIGKILL)
+        output, _ = up.communicate(timeout=15)
+        assert up.returncode == 1, started + output
+        assert "policy ended with status -9; all come to rest" in output
+        assert "gate" in output
+        assert "killed" not in output
     finally:
         up.kill()

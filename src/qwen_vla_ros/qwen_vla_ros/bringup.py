@@ -10,16 +10,16 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from qwen_vla_ros.arguments import BACKENDS, POLICIES, PROTOCOLS
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
-from qwen_vla_ros.errors import QwenVlaError, suggest
+from qwen_vla_ros.errors import QwenVlaError
+from qwen_vla_ros.options import BringupOptions, PolicyOptions, Value, word_of
 from qwen_vla_ros.share import share_folder
 
 PACKAGE = "qwen_vla_ros"
-Value = bool | int | float | str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,53 +66,23 @@ class NodeSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bringup:
-    """What somebody asks for when they bring a robot up.
+class Bringup(BringupOptions):
+    """What somebody asks for when they bring a robot up, and the processes that it takes."""
 
-    Attributes:
-        robot: The embodiment, loaded and checked.
-        policy: One of `POLICIES`.
-        checkpoint: Directory of the model, for policy `qwen_vla`.
-        backend: One of `BACKENDS`: `mujoco` starts a simulated robot, `hardware` expects the
-            robot's own driver to run.
-        device: Where the model runs.
-        adapter: Directory of a LoRA adapter to merge into the model; empty for none.
-        precision: One of `PRECISIONS`.
-        continuation: One of `CONTINUATIONS`.
-        steps: Steps of the flow from noise to actions.
-        temperature: Spread of the model's noise.
-        threads: CPU threads of the model.
-        use_sim_time: Whether time comes from /clock.
-        namespace: Prefix of every relative name.
-        scene_seed: Seed of the simulated scene.
-        seed: Seed of the model's noise, negative for none.
-        server: Address of the policy server, for policy `remote`.
-        server_protocol: One of `PROTOCOLS`.
-        server_token_file: File with the server's token; empty for none.
-        server_ca_file: Certificates that a wss server's must lead to; empty for the system's.
-        deadline_s: Longest wait for an answer of the server.
-    """
+    @cached_property
+    def embodiment(self) -> Embodiment:
+        """The robot, loaded and checked."""
+        return load_embodiment(self.robot)
 
-    robot: Embodiment
-    policy: str = "qwen_vla"
-    checkpoint: str = ""
-    backend: str = "mujoco"
-    device: str = "cpu"
-    adapter: str = ""
-    precision: str = "auto"
-    continuation: str = "auto"
-    steps: int = 4
-    temperature: float = 1.0
-    threads: int = 1
-    use_sim_time: bool = False
-    namespace: str = ""
-    scene_seed: int = 0
-    seed: int = -1
-    server: str = ""
-    server_protocol: str = "openpi"
-    server_token_file: str = ""
-    server_ca_file: str = ""
-    deadline_s: float = 0.3
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the robot is one of the processes, and all of them run on this machine."""
+        return self.backend == "mujoco"
+
+    @property
+    def gate(self) -> str:
+        """Name of the gate that this robot needs."""
+        return gate_of(self.embodiment)
 
     def nodes(self) -> tuple[NodeSpec, ...]:
         """Return the processes of the graph.
@@ -122,83 +92,54 @@ class Bringup:
         """
         self._check()
         nodes = (self._policy(), self._gate())
-        return (*nodes, self._simulator()) if self.backend == "mujoco" else nodes
-
-    @property
-    def gate(self) -> str:
-        """Name of the gate that this robot needs."""
-        return gate_of(self.robot)
+        return (*nodes, self._simulator()) if self.is_simulated else nodes
 
     def _check(self) -> None:
-        if self.policy not in POLICIES:
+        self.require_for_policy()
+        if self.is_simulated and self.embodiment.file.simulation is None:
             raise QwenVlaError(
-                f"policy: unknown '{self.policy}'." + suggest(self.policy, POLICIES)
-            )
-        if self.backend not in BACKENDS:
-            raise QwenVlaError(
-                f"backend: unknown '{self.backend}'." + suggest(self.backend, BACKENDS)
-            )
-        if self.server_protocol not in PROTOCOLS:
-            raise QwenVlaError(
-                f"server_protocol: unknown '{self.server_protocol}'."
-                + suggest(self.server_protocol, PROTOCOLS)
-            )
-        if (self.policy == "remote") != bool(self.server):
-            raise QwenVlaError(
-                "server: policy 'remote' and the address of a server go together, such as "
-                "ws://127.0.0.1:8000. Start one with: qwen-vla serve --robot R --checkpoint DIR"
-            )
-        if self.backend == "mujoco" and self.robot.file.simulation is None:
-            raise QwenVlaError(
-                f"{self.robot.path}: simulation: absent, but backend 'mujoco' needs it. "
+                f"{self.embodiment.path}: simulation: absent, but backend 'mujoco' needs it. "
                 "Name a world there, or use backend 'hardware'."
             )
-        if self.policy == "expert" and self.backend != "mujoco":
+        if self.policy == "expert" and not self.is_simulated:
             raise QwenVlaError(
                 "policy 'expert' reads a simulator's ground truth; it needs backend 'mujoco'."
             )
-        if self.policy == "qwen_vla" and not Path(self.checkpoint, "config.json").is_file():
+        if self.checkpoint and not Path(self.checkpoint, "config.json").is_file():
             raise QwenVlaError(
                 f"checkpoint: '{self.checkpoint}' is not a checkpoint directory (no config.json). "
                 "Make one with: qwen-vla init --preset nano --out DIR"
             )
 
-    def _policy(self) -> NodeSpec:
-        model: dict[str, Value] = {}
-        if self.policy == "qwen_vla":
-            model = {
-                "checkpoint": str(Path(self.checkpoint).resolve()),
-                "device": self.device,
-                "precision": self.precision,
-                "continuation": self.continuation,
-                "steps": self.steps,
-                "temperature": self.temperature,
-                "threads": self.threads,
-            }
-            if self.adapter:
-                model["adapter"] = str(Path(self.adapter).resolve())
-        elif self.policy == "remote":
-            files = {
-                "server_token_file": self.server_token_file,
-                "server_ca_file": self.server_ca_file,
-            }
-            model = {
-                "server": self.server,
-                "server_protocol": self.server_protocol,
-                "deadline_s": self.deadline_s,
-                **{name: str(Path(path).resolve()) for name, path in files.items() if path},
-            }
+    def _node(
+        self,
+        executable: str,
+        parameters: Mapping[str, Value],
+        remappings: tuple[tuple[str, str], ...],
+        stop_order: int,
+        *,
+        logs_to_disk: bool = True,
+    ) -> NodeSpec:
         return NodeSpec(
-            executable="policy",
-            namespace=self.namespace,
-            parameters={
-                "embodiment": str(self.robot.path),
+            executable=executable,
+            namespace=self.namespace.strip("/"),
+            parameters={"embodiment": str(self.embodiment.path), **parameters},
+            remappings=remappings,
+            logs_to_disk=logs_to_disk,
+            stop_order=stop_order,
+        )
+
+    def _policy(self) -> NodeSpec:
+        said = self.said()
+        names = [each.name for each in PolicyOptions.declared() if each.name in said]
+        return self._node(
+            "policy",
+            {
                 "policy": self.policy,
-                **model,
-                "seed": self.seed,
+                **{name: said[name] for name in names},
                 "use_sim_time": self.use_sim_time,
             },
-            remappings=(
+            (
                 ("~/input/safety_state", f"{self.gate}/output/safety_state"),
                 ("~/input/task_status", "scene/status"),
                 ("~/input/scene", "scene/objects"),
@@ -207,28 +148,22 @@ class Bringup:
         )
 
     def _gate(self) -> NodeSpec:
-        return NodeSpec(
-            executable=self.gate,
-            namespace=self.namespace,
-            parameters={"embodiment": str(self.robot.path), "use_sim_time": self.use_sim_time},
-            remappings=(
+        return self._node(
+            self.gate,
+            {"use_sim_time": self.use_sim_time},
+            (
                 ("~/input/action_chunk", "policy/output/action_chunk"),
                 ("~/input/stop", "stop"),
             ),
-            logs_to_disk=False,
             stop_order=1,
+            logs_to_disk=False,
         )
 
     def _simulator(self) -> NodeSpec:
-        return NodeSpec(
-            executable="simulator",
-            namespace=self.namespace,
-            parameters={
-                "embodiment": str(self.robot.path),
-                "seed": self.scene_seed,
-                "publish_clock": self.use_sim_time,
-            },
-            remappings=(("~/input/instruction", "policy/output/instruction"),),
+        return self._node(
+            "simulator",
+            {"seed": self.scene_seed, "publish_clock": self.use_sim_time},
+            (("~/input/instruction", "policy/output/instruction"),),
             stop_order=2,
         )
 
@@ -236,48 +171,6 @@ class Bringup:
 def gate_of(robot: Embodiment) -> str:
     """Return the name of the gate that a robot needs."""
     return "base_gate" if robot.has_base else "arm_gate"
-
-
-def bringup_from_words(words: Mapping[str, str]) -> Bringup:
-    """Return the bringup that a person's words ask for; one word for every `ARGUMENTS` entry.
-
-    Raises:
-        QwenVlaError: A word is not what is allowed, or the embodiment file is wrong.
-    """
-    numbers = {name: _whole(words, name) for name in ("scene_seed", "seed", "steps", "threads")}
-    return Bringup(
-        robot=load_embodiment(words["robot"]),
-        policy=words["policy"],
-        checkpoint=words["checkpoint"],
-        backend=words["backend"],
-        device=words["device"],
-        adapter=words["adapter"],
-        precision=words["precision"],
-        continuation=words["continuation"],
-        use_sim_time=words["use_sim_time"] == "true",
-        namespace=words["namespace"].strip("/"),
-        server=words["server"],
-        server_protocol=words["server_protocol"],
-        server_token_file=words["server_token_file"],
-        server_ca_file=words["server_ca_file"],
-        deadline_s=_number(words, "deadline_s"),
-        temperature=_number(words, "temperature"),
-        **numbers,
-    )
-
-
-def _whole(words: Mapping[str, str], name: str) -> int:
-    try:
-        return int(words[name])
-    except ValueError as error:
-        raise QwenVlaError(f"{name}: '{words[name]}' is not a whole number.") from error
-
-
-def _number(words: Mapping[str, str], name: str) -> float:
-    try:
-        return float(words[name])
-    except ValueError as error:
-        raise QwenVlaError(f"{name}: '{words[name]}' is not a number.") from error
 
 
 def environment(*, one_host: bool) -> dict[str, str]:
@@ -309,6 +202,4 @@ def environment(*, one_host: bool) -> dict[str, str]:
 
 
 def _yaml(value: Value) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    return f'"{value}"' if isinstance(value, str) else word_of(value)

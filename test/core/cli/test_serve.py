@@ -7,11 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from qwen_vla_ros.cli.main import app
-from qwen_vla_ros.cli.serve import Wishes, _model
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import QwenVlaError
+from qwen_vla_ros.load_policy import load_policy
+from qwen_vla_ros.options import PolicyOptions
 from qwen_vla_ros.prompt.build import build_prompt
-from qwen_vla_ros.serving.inference import InferenceThread
 
 
 def refused(*options: str) -> str:
@@ -25,13 +25,16 @@ def refused(*options: str) -> str:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ((), "checkpoint: the policy 'qwen_vla' needs one"),
+        ((), "checkpoint: policy 'qwen_vla' needs one"),
+        (("--policy", "expert"), "policy 'expert' reads a simulator's ground truth"),
         (("--policy", "mok"), "policy: unknown 'mok'. Did you mean 'mock'?"),
         (("--policy", "mock", "--motion", "sin"), "Did you mean 'sine'?"),
         (("--policy", "mock", "--fault", "hangs"), "Did you mean 'hang'?"),
-        (("--fault", "hang", "--checkpoint", "x"), "faults are for --policy mock"),
-        (("--policy", "replay"), "--policy replay and --recording FILE go together"),
-        (("--policy", "mock", "--recording", "x"), "go together"),
+        (("--fault", "hang", "--checkpoint", "x"), "fault: is for policy 'mock'"),
+        (("--policy", "replay"), "recording: policy 'replay' needs one"),
+        (("--policy", "mock", "--recording", "x"), "recording: is for policy 'replay'"),
+        (("--policy", "mock", "--listen", "openpi:65536"), "is no DIALECT:PORT"),
+        (("--policy", "mock", "--listen", "opanpi:1"), "Did you mean 'openpi'?"),
         (("--policy", "mock", "--tls-cert", "x"), "a certificate and its key go together"),
         (("--policy", "mock", "--tls-cert", "x", "--tls-key", "y"), "cannot be used"),
         (("--policy", "mock", "--token-file", "/nowhere"), "cannot be read"),
@@ -52,43 +55,10 @@ def checkpoint(tmp_path_factory) -> Path:
     return folder
 
 
-def wishes(checkpoint: Path) -> Wishes:
-    return Wishes(
-        robot="diffbot_sim",
-        policy="qwen_vla",
-        checkpoint=checkpoint,
-        adapter=None,
-        device="cpu",
-        precision="auto",
-        continuation="auto",
-        steps=2,
-        temperature=1.0,
-        threads=1,
-        seed=5,
-        host="127.0.0.1",
-        listen="openpi:0",
-        token_file=None,
-        tls_cert=None,
-        tls_key=None,
-        max_clients=2,
-        request_s=10.0,
-        instruction="",
-        record=None,
-        recording=None,
-        motion="hold",
-        latency_ms=0.0,
-        latency_p95_ms=0.0,
-        fault="",
-        after=0,
-        every=1,
-    )
-
-
 @pytest.mark.slow
 def test_clients_share_a_model_and_nothing_of_their_episodes(checkpoint):
     robot = load_embodiment("diffbot_sim")
-    name, open_policy = _model(wishes(checkpoint), robot, InferenceThread())
-    assert name == "nano"
+    open_policy = load_policy(PolicyOptions(checkpoint=str(checkpoint), steps=2, seed=5), robot)
     seen, asked = robot.make_example(), build_prompt(robot, "go to the red ball")
     alone = open_policy()
     alone.reset()

@@ -20,7 +20,7 @@ def ask(
     checkpoint: Path,
     question: str,
     images: Sequence[Path],
-    device: str = "cpu",
+    device: str = "auto",
     precision: str = "auto",
     max_new_tokens: int = 64,
     adapter: Path | None = None,
@@ -31,7 +31,7 @@ def ask(
         checkpoint: The checkpoint.
         question: Human words.
         images: Pictures to ask about, in order.
-        device: Where the model runs.
+        device: Where the model runs; `auto` is a GPU where torch sees one.
         precision: `fp32`, `bf16`, or `auto`: bf16 on a GPU.
         max_new_tokens: Where an answer that does not end is cut.
         adapter: LoRA adapter to merge into the weights.
@@ -45,12 +45,13 @@ def ask(
         raise QwenVlaError("the question is empty; ask something.")
 
     from qwen_vla_ros.checkpoint.checkpoint import load_checkpoint
-    from qwen_vla_ros.model.compute import dtype_of
+    from qwen_vla_ros.model.compute import device_of, dtype_of
     from qwen_vla_ros.policy.answer import answer
 
     # transformers asks for faster kernels by name, and there are none for a CPU.
     logging.getLogger("transformers.integrations.hub_kernels").setLevel(logging.ERROR)
-    loaded = load_checkpoint(checkpoint, device, dtype_of(precision, device), adapter)
+    place = device_of(device)
+    loaded = load_checkpoint(checkpoint, place, dtype_of(precision, place), adapter)
     if loaded.manifest.provenance.weights == "random":
         print("The weights are random, and so are these words:", file=sys.stderr)
     said = answer(loaded, pictures, question, max_new_tokens=max_new_tokens)

@@ -5,75 +5,59 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
+from qwen_vla_ros.load_policy import load_policy
+from qwen_vla_ros.options import BenchOptions
 from qwen_vla_ros.prompt.build import build_prompt
-from qwen_vla_ros.types import ActionChunk, FloatArray, Policy
+from qwen_vla_ros.types import FloatArray, Policy
 
 INSTRUCTION = "put the red cube into the blue bowl"
 LATENCY_S = 0.1
 """So much of every chunk is committed, as it is when chunks are computed while others play."""
 
-STAGES = ("preprocess", "backbone", "decode")
+REST = "the rest"
 
 
-def bench(
-    robot: str,
-    checkpoint: Path | None = None,
-    device: str = "cpu",
-    precision: str = "auto",
-    steps: int = 4,
-    runs: int = 50,
-    threads: int = 1,
-) -> int:
+def bench(options: BenchOptions) -> int:
     """Answer the robot's example again and again and print a table of latencies.
 
-    Args:
-        robot: Name or path of the embodiment file.
-        checkpoint: What is measured; a fresh, untrained nano by default.
-        device: Where the model runs.
-        precision: `fp32`, `bf16`, or `auto`: bf16 on a GPU.
-        steps: Euler steps per chunk.
-        runs: Answers to measure.
-        threads: CPU threads of the model.
+    A fresh, untrained nano is measured where no checkpoint is said.
 
     Raises:
-        CheckpointError: When the checkpoint cannot be used, or not for this robot.
-        EmbodimentError: When the robot cannot be loaded.
+        QwenVlaError: When the policy cannot be used, or not for this robot.
     """
-    # torch takes seconds to import, and `qwen-vla --help` should not.
-    from qwen_vla_ros.model.compute import peak_memory_gib, use_threads
-    from qwen_vla_ros.policy.qwen_vla import QwenVlaPolicy
-
-    embodiment = load_embodiment(robot)
-    use_threads(threads)
-    with _measured(checkpoint, embodiment) as (directory, name):
+    embodiment = load_embodiment(options.robot)
+    with _complete(options, embodiment) as complete:
         begin = time.perf_counter()
-        policy = QwenVlaPolicy.load(
-            directory, embodiment, device=device, precision=precision, steps=steps
-        )
+        policy = load_policy(complete, embodiment)()
         loaded_s = time.perf_counter() - begin
-    print(
-        f"{name} for {embodiment.name} on {device}, {precision}, {steps} steps, "
-        f"{threads} CPU thread{'s' if threads > 1 else ''}, {runs} answers"
-    )
-    seconds = measure(policy, embodiment, runs)
+    fresh = "an untrained nano" if options.policy == "qwen_vla" else options.policy
+    print(f"{options.checkpoint or fresh} for {embodiment.name}, {options.runs} answers")
+    own = (each.name for each in complete.declared() if each.of == options.policy)
+    values = {name: getattr(complete, name) for name in own if name != "checkpoint"}
+    print(", ".join(f"{name} {value}" for name, value in values.items() if value != ""))
+    seconds = measure(policy, embodiment, options.runs)
     print("\n".join(table(seconds)))
-    print(f"{'chunks per second':<20}{1 / float(np.median(seconds.sum(axis=1))):>9.1f}")
-    for place, size in peak_memory_gib(device).items():
-        print(f"{f'peak memory, {place}':<20}{size:>9.2f} GiB")
+    print(f"{'chunks per second':<20}{1 / float(np.median(sum(seconds.values()))):>9.1f}")
+    if options.policy == "qwen_vla":
+        from qwen_vla_ros.model.compute import peak_memory_gib
+
+        for place, size in peak_memory_gib().items():
+            print(f"{f'peak memory, {place}':<20}{size:>9.2f} GiB")
     print(f"{'load and warm-up':<20}{loaded_s:>9.1f} s")
     return 0
 
 
-def measure(policy: Policy, embodiment: Embodiment, runs: int) -> FloatArray:
-    """Return the seconds of every stage, and of what is between them; (runs, 4)."""
+def measure(policy: Policy, embodiment: Embodiment, runs: int) -> dict[str, FloatArray]:
+    """Return the seconds (runs,) of every stage of the policy, and of what is between them."""
     observation = embodiment.make_example()
     prompt = build_prompt(embodiment, INSTRUCTION, observation.state)
     rows = min(math.ceil(LATENCY_S / embodiment.dt), embodiment.file.prompt.action_horizon)
@@ -83,21 +67,21 @@ def measure(policy: Policy, embodiment: Embodiment, runs: int) -> FloatArray:
         committed = chunk.actions[:rows]
         begin = time.perf_counter()
         chunk = policy.infer(observation, prompt, committed)
-        seconds.append(_stages(chunk, time.perf_counter() - begin))
-    return np.array(seconds)
+        whole_s = time.perf_counter() - begin
+        seconds.append({**chunk.timings, REST: whole_s - sum(chunk.timings.values())})
+    stages = dict.fromkeys(stage for answer in seconds for stage in answer if stage != REST)
+    return {
+        stage: np.array([answer.get(stage, 0.0) for answer in seconds])
+        for stage in (*stages, REST)
+    }
 
 
-def _stages(chunk: ActionChunk, whole_s: float) -> Sequence[float]:
-    stages = [chunk.timings[stage] for stage in STAGES]
-    return [*stages, whole_s - sum(stages)]
-
-
-def table(seconds: FloatArray) -> Iterator[str]:
+def table(seconds: Mapping[str, FloatArray]) -> Iterator[str]:
     """Yield the lines of the table; `seconds` is what `measure` returns."""
     yield f"{'stage':<20}{'p50':>9}{'p95':>9}"
-    for name, column in zip((*STAGES, "the rest"), seconds.T, strict=True):
+    for name, column in seconds.items():
         yield _line(name, column)
-    yield _line("whole answer", seconds.sum(axis=1))
+    yield _line("whole answer", np.sum([*seconds.values()], axis=0))
 
 
 def _line(name: str, seconds: FloatArray) -> str:
@@ -106,14 +90,18 @@ def _line(name: str, seconds: FloatArray) -> str:
 
 
 @contextmanager
-def _measured(checkpoint: Path | None, robot: Embodiment) -> Iterator[tuple[Path, str]]:
-    """Yield the folder of the checkpoint and what to call it."""
-    if checkpoint is not None:
-        yield checkpoint, str(checkpoint)
+def _complete(options: BenchOptions, robot: Embodiment) -> Iterator[BenchOptions]:
+    """Yield the options with a device and, for as long as it lasts, a checkpoint."""
+    if options.policy != "qwen_vla":
+        yield options
         return
+    # torch takes seconds to import, and `qwen-vla --help` should not.
     from qwen_vla_ros.checkpoint.fresh_checkpoint import init_checkpoint
+    from qwen_vla_ros.model.compute import device_of
 
+    options = replace(options, device=str(device_of(options.device)))
     with tempfile.TemporaryDirectory() as folder:
-        directory = Path(folder) / "nano"
-        init_checkpoint("nano", directory, [robot])
-        yield directory, "an untrained nano"
+        if not options.checkpoint:
+            options = replace(options, checkpoint=f"{folder}/nano")
+            init_checkpoint("nano", Path(options.checkpoint), [robot])
+        yield options

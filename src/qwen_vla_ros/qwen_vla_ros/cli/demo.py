@@ -16,7 +16,6 @@ from qwen_vla_ros.bringup import Bringup
 from qwen_vla_ros.cli.live_robot import live_robot
 from qwen_vla_ros.cli.operate import OUTCOMES
 from qwen_vla_ros.cli.served import served
-from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.evaluation.command_audit import CommandAudit
 
 if TYPE_CHECKING:
@@ -106,22 +105,24 @@ def demo(out: Path, seed: int) -> int:
 
 
 def _play(act: Act, video: Path, seed: int, checkpoint: Path) -> Scene:
-    if act.policy != "remote":
+    if act.policy == "expert":
+        return _film(act, video, seed)
+    if act.policy == "qwen_vla":
         return _film(act, video, seed, checkpoint=str(checkpoint))
     with served(act.robot, checkpoint, seed, video.with_suffix(".server.log")) as server:
         return _film(act, video, seed, server=server)
 
 
 def _film(act: Act, video: Path, seed: int, *, checkpoint: str = "", server: str = "") -> Scene:
-    robot = load_embodiment(act.robot)
     bringup = Bringup(
-        robot=robot,
+        robot=act.robot,
         policy=act.policy,
         checkpoint=checkpoint,
         server=server,
         scene_seed=seed,
         seed=seed,
     )
+    robot = bringup.embodiment
     audit = CommandAudit(robot)
     stages: dict[str, list[float]] = {}
     with live_robot(bringup, video.with_suffix(".log")) as (operator, _), _bar(act) as bar:

@@ -8,7 +8,10 @@ from typing import Annotated
 
 import typer
 
+from qwen_vla_ros.bringup import Bringup
+from qwen_vla_ros.cli.takes import takes
 from qwen_vla_ros.errors import QwenVlaError
+from qwen_vla_ros.options import BenchOptions, ServingOptions
 
 app = typer.Typer(
     name="qwen-vla",
@@ -89,7 +92,9 @@ def ask(
     image: Annotated[
         list[Path] | None, typer.Option(help="A picture to ask about; repeat for several.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Where the model runs.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="Where the model runs; auto is a GPU where torch sees one.")
+    ] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 on a GPU.")] = "auto",
     max_new_tokens: Annotated[
         int, typer.Option(help="Where an answer that does not end is cut.", min=1, max=4096)
@@ -105,173 +110,30 @@ def ask(
 
 
 @app.command()
-def serve(
-    robot: Robot,
-    policy: Annotated[str, typer.Option(help="qwen_vla, mock or replay.")] = "qwen_vla",
-    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint directory.")] = None,
-    adapter: Annotated[Path | None, typer.Option(help="LoRA adapter to merge.")] = None,
-    device: Annotated[str, typer.Option(help="Where the model runs.")] = "cpu",
-    precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 on a GPU.")] = "auto",
-    continuation: Annotated[
-        str, typer.Option(help="auto (as trained), prefix, guidance or none.")
-    ] = "auto",
-    steps: Annotated[int, typer.Option(help="Euler steps of a chunk.", min=1, max=100)] = 4,
-    temperature: Annotated[
-        float, typer.Option(help="Spread of the model's noise.", min=0.0, max=2.0)
-    ] = 1.0,
-    threads: Annotated[int, typer.Option(help="CPU threads of the model.", min=1, max=256)] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of every client's noise; -1 draws anew.")] = -1,
-    host: Annotated[str, typer.Option(help="Address; all but loopback need a token.")] = (
-        "127.0.0.1"
-    ),
-    listen: Annotated[
-        str, typer.Option(help="Dialects and ports: openpi:8000,vla-eval:8001; 0 is any.")
-    ] = "openpi:8000",
-    token_file: Annotated[
-        Path | None,
-        typer.Option(help="File with the token that clients must send; 16 characters or more."),
-    ] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="Certificate, for wss.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Key of the certificate.")] = None,
-    max_clients: Annotated[
-        int, typer.Option(help="Most clients at a time; more are refused.", min=1, max=256)
-    ] = 16,
-    request_s: Annotated[
-        float, typer.Option(help="Longest wait for an answer.", min=0.01, max=600.0)
-    ] = 10.0,
-    instruction: Annotated[
-        str, typer.Option(help="What to do where an openpi client has no prompt.")
-    ] = "",
-    record: Annotated[Path | None, typer.Option(help="File to write all answers to.")] = None,
-    recording: Annotated[Path | None, typer.Option(help="File to replay.")] = None,
-    motion: Annotated[str, typer.Option(help="Of the mock: hold or sine.")] = "hold",
-    latency_ms: Annotated[
-        float, typer.Option(help="Median latency of the mock, in ms.", min=0)
-    ] = 0.0,
-    latency_p95_ms: Annotated[
-        float,
-        typer.Option(help="Latency of the mock that one answer in 20 exceeds, in ms.", min=0),
-    ] = 0.0,
-    fault: Annotated[
-        str,
-        typer.Option(
-            help="Of the mock: nan, wrong_robot, slow, hang, drip, huge, garbage, close or "
-            "half_open."
-        ),
-    ] = "",
-    after: Annotated[int, typer.Option(help="Good answers before the first fault.", min=0)] = 0,
-    every: Annotated[int, typer.Option(help="Then one answer of so many is bad.", min=1)] = 1,
-) -> None:
+@takes(ServingOptions)
+def serve(options: ServingOptions) -> int:
     """Serve a policy to robots elsewhere, and to openpi's clients, until Ctrl-C."""
-    from qwen_vla_ros.cli.serve import Wishes
     from qwen_vla_ros.cli.serve import serve as run
 
-    wishes = Wishes(
-        robot=robot,
-        policy=policy,
-        checkpoint=checkpoint,
-        adapter=adapter,
-        device=device,
-        precision=precision,
-        continuation=continuation,
-        steps=steps,
-        temperature=temperature,
-        threads=threads,
-        seed=seed,
-        host=host,
-        listen=listen,
-        token_file=token_file,
-        tls_cert=tls_cert,
-        tls_key=tls_key,
-        max_clients=max_clients,
-        request_s=request_s,
-        instruction=instruction,
-        record=record,
-        recording=recording,
-        motion=motion,
-        latency_ms=latency_ms,
-        latency_p95_ms=latency_p95_ms,
-        fault=fault,
-        after=after,
-        every=every,
-    )
-    raise typer.Exit(run(wishes))
+    return run(options)
 
 
 @app.command()
-def bench(
-    robot: Robot,
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Checkpoint directory; without one, an untrained nano.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="Where the model runs.")] = "cpu",
-    precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 on a GPU.")] = "auto",
-    steps: Annotated[int, typer.Option(help="Euler steps per chunk.", min=1, max=100)] = 4,
-    runs: Annotated[int, typer.Option(help="Answers to measure.", min=1, max=100_000)] = 50,
-    threads: Annotated[int, typer.Option(help="CPU threads of the model.", min=1, max=256)] = 1,
-) -> None:
-    """Measure how fast a model answers for a robot on this machine."""
+@takes(BenchOptions)
+def bench(options: BenchOptions) -> int:
+    """Measure how fast a policy answers for a robot on this machine."""
     from qwen_vla_ros.cli.bench import bench as run
 
-    raise typer.Exit(run(robot, checkpoint, device, precision, steps, runs, threads))
+    return run(options)
 
 
 @app.command()
-def up(
-    robot: Robot,
-    policy: Annotated[str, typer.Option(help="qwen_vla, expert or remote.")] = "qwen_vla",
-    checkpoint: Annotated[str, typer.Option(help="Checkpoint directory of the model.")] = "",
-    backend: Annotated[str, typer.Option(help="mujoco or hardware.")] = "mujoco",
-    device: Annotated[str, typer.Option(help="Where the model runs.")] = "cpu",
-    adapter: Annotated[str, typer.Option(help="LoRA adapter to merge, a directory.")] = "",
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    continuation: Annotated[
-        str,
-        typer.Option(
-            help="How chunks continue what is played: auto (as trained), prefix, guidance, none."
-        ),
-    ] = "auto",
-    steps: Annotated[int, typer.Option(help="Steps of the flow.", min=1, max=100)] = 4,
-    temperature: Annotated[
-        float, typer.Option(help="Spread of the model's noise.", min=0.0, max=2.0)
-    ] = 1.0,
-    threads: Annotated[int, typer.Option(help="CPU threads of the model.", min=1, max=256)] = 1,
-    use_sim_time: Annotated[bool, typer.Option(help="Take time from /clock.")] = False,
-    namespace: Namespace = "",
-    scene_seed: Annotated[int, typer.Option(help="Seed of the simulated scene.")] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of the model's noise; -1 draws anew.")] = -1,
-    server: Annotated[str, typer.Option(help="Policy server: ws://HOST:PORT.")] = "",
-    server_protocol: Annotated[str, typer.Option(help="openpi or vla-eval.")] = "openpi",
-    server_token_file: Annotated[str, typer.Option(help="Token of the server.")] = "",
-    server_ca_file: Annotated[str, typer.Option(help="Certificates, for wss.")] = "",
-    deadline_s: Annotated[float, typer.Option(help="Longest wait for the server.")] = 0.3,
-) -> None:
+@takes(Bringup)
+def up(options: Bringup) -> int:
     """Bring a robot up without ROS's launch: the same graph as bringup.launch.py."""
     from qwen_vla_ros.cli.up import up as run
 
-    words = {
-        "robot": robot,
-        "policy": policy,
-        "checkpoint": checkpoint,
-        "backend": backend,
-        "device": device,
-        "adapter": adapter,
-        "precision": precision,
-        "continuation": continuation,
-        "steps": str(steps),
-        "temperature": str(temperature),
-        "threads": str(threads),
-        "use_sim_time": str(use_sim_time).lower(),
-        "namespace": namespace,
-        "scene_seed": str(scene_seed),
-        "seed": str(seed),
-        "server": server,
-        "server_protocol": server_protocol,
-        "server_token_file": server_token_file,
-        "server_ca_file": server_ca_file,
-        "deadline_s": str(deadline_s),
-    }
-    raise typer.Exit(run(words))
+    return run(options)
 
 
 @app.command()

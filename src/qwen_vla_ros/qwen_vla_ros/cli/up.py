@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Mapping
 
 from rich.console import Console
 from rich.markup import escape
 
-from qwen_vla_ros.bringup import bringup_from_words, environment
+from qwen_vla_ros.bringup import Bringup, environment
 from qwen_vla_ros.supervisor import Supervisor
 
 COLOURS = {"policy": "cyan", "arm_gate": "green", "base_gate": "green", "simulator": "magenta"}
 console = Console(highlight=False)
 
 
-def up(words: Mapping[str, str]) -> int:
-    """Run the graph until Ctrl-C or SIGTERM, or until nothing of it is left."""
-    bringup = bringup_from_words(words)
-    supervisor = Supervisor(
-        bringup.nodes(), environment(one_host=bringup.backend == "mujoco"), say
-    )
+def up(bringup: Bringup) -> int:
+    """Run the graph until Ctrl-C or SIGTERM, until one of it fails, or nothing of it is left.
+
+    Returns:
+        The exit status: 0 when every process came to rest and ended well.
+    """
+    supervisor = Supervisor(bringup.nodes(), environment(one_host=bringup.is_simulated), say)
     leaving = False
 
     def leave(*_: object) -> None:
@@ -31,13 +31,16 @@ def up(words: Mapping[str, str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, leave)
     supervisor.start()
-    robot = words["robot"]
-    say("up", f'when all are active: qwen-vla do "..." --robot {robot} --arm    Ctrl-C ends all')
+    asking = f'qwen-vla do "..." --robot {bringup.robot} --arm'
+    say("up", f"when all are active: {asking}    Ctrl-C ends all")
     told: set[str] = set()
     while supervisor.poll() and not leaving:
         for name in set(supervisor.exits) - told:
-            # As with launch, the others go on: a gate without its policy holds the robot.
-            say(name, f"ended with status {supervisor.exits[name]}; the others go on")
+            status = supervisor.exits[name]
+            # Somebody stopped it, and may start it again, or it failed and nobody will.
+            leaving = leaving or status != 0
+            what = "the others go on" if status == 0 else "all come to rest"
+            say(name, f"ended with status {status}; {what}")
             told.add(name)
         time.sleep(0.1)
     ended_well = supervisor.stop()

@@ -16,7 +16,9 @@ from std_msgs.msg import String
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import NotReadyError
 from qwen_vla_ros.execution.succession import Succession
+from qwen_vla_ros.load_policy import load_policy
 from qwen_vla_ros.observation.buffer import Gap
+from qwen_vla_ros.options import NodeOptions, PolicyOptions
 from qwen_vla_ros.policy.worker import Answer, InferenceWorker
 from qwen_vla_ros.prompt.build import build_prompt, with_state
 from qwen_vla_ros.ros.conversions import chunk_to_message
@@ -24,8 +26,7 @@ from qwen_vla_ros.ros.diagnostics import Diagnostics, StageLatencies
 from qwen_vla_ros.ros.episode import Ending, Episode, Result
 from qwen_vla_ros.ros.instruction_server import InstructionServer
 from qwen_vla_ros.ros.lifecycle import ManagedNode
-from qwen_vla_ros.ros.load_policy import PolicyParameters, load_policy
-from qwen_vla_ros.ros.parameters import declare, parameter
+from qwen_vla_ros.ros.parameters import declare
 from qwen_vla_ros.ros.process import main_of
 from qwen_vla_ros.ros.qos import COMMAND, LATCHED, SENSOR
 from qwen_vla_ros.ros.sensors import Sensors
@@ -40,10 +41,8 @@ GOODBYE_S = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parameters(PolicyParameters):
+class Parameters(NodeOptions, PolicyOptions):
     """Parameters of the policy node."""
-
-    embodiment: str = parameter("Name or path of the embodiment file.")
 
 
 class PolicyNode(ManagedNode):
@@ -63,7 +62,7 @@ class PolicyNode(ManagedNode):
     def on_setup(self) -> None:
         """Load the embodiment and the policy, then listen."""
         self._embodiment = load_embodiment(self._settings.embodiment)
-        policy = load_policy(self._settings, self._embodiment)
+        policy = load_policy(self._settings, self._embodiment, sees_scene=True)()
         self._succession = Succession.from_embodiment(self._embodiment)
         self._sensors = Sensors(
             self,

@@ -17,13 +17,14 @@ from visualization_msgs.msg import MarkerArray
 from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import QwenVlaError
+from qwen_vla_ros.options import MOST_SEED, NodeOptions, option
 from qwen_vla_ros.ros.conversions import stamp_from_ns
 from qwen_vla_ros.ros.driver_cameras import DriverCameras
 from qwen_vla_ros.ros.driver_inputs import DriverInputs
 from qwen_vla_ros.ros.driver_messages import marker_array
 from qwen_vla_ros.ros.driver_outputs import DriverOutputs
 from qwen_vla_ros.ros.lifecycle import STEADY
-from qwen_vla_ros.ros.parameters import declare, parameter
+from qwen_vla_ros.ros.parameters import declare
 from qwen_vla_ros.ros.priority import raise_priority
 from qwen_vla_ros.ros.process import main_of
 from qwen_vla_ros.ros.qos import LATCHED, SENSOR, STATE
@@ -43,24 +44,19 @@ STATUS_HZ = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parameters:
+class Parameters(NodeOptions):
     """Parameters of the simulator."""
 
-    embodiment: str = parameter("Name or path of the embodiment file.")
-    seed: int = parameter(
-        "Seed of the scene; it fixes where everything stands.",
-        default=0,
-        minimum=0,
-        maximum=2**31 - 1,
+    seed: int = option(
+        "Seed of the scene; it fixes where everything stands.", default=0, bounds=(0, MOST_SEED)
     )
-    publish_clock: bool = parameter(
+    publish_clock: bool = option(
         "Publish simulated time on /clock, for nodes with use_sim_time.", default=False
     )
-    real_time_factor: float = parameter(
+    real_time_factor: float = option(
         "Simulated seconds per second; other than 1 only with publish_clock.",
         default=1.0,
-        minimum=0.01,
-        maximum=10.0,
+        bounds=(0.01, 10.0),
     )
 
 

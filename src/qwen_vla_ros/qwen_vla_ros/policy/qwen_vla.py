@@ -16,7 +16,7 @@ from qwen_vla_ros.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from qwen_vla_ros.checkpoint.normalization import pad_actions
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import CheckpointError
-from qwen_vla_ros.model.compute import AUTO, dtype_of
+from qwen_vla_ros.model.compute import AUTO, device_of, dtype_of
 from qwen_vla_ros.model.continuation import Committed
 from qwen_vla_ros.model.fast_backbone import Layout
 from qwen_vla_ros.model.fast_model import BUCKET, FastModel
@@ -103,7 +103,7 @@ class QwenVlaPolicy:
         checkpoint_dir: Path,
         embodiment: Embodiment,
         *,
-        device: str = "cpu",
+        device: str = AUTO,
         precision: str = AUTO,
         steps: int = 4,
         seed: int | None = None,
@@ -116,7 +116,7 @@ class QwenVlaPolicy:
         Args:
             checkpoint_dir: The checkpoint.
             embodiment: The robot.
-            device: Where the model runs, in torch's words.
+            device: Where the model runs, in torch's words; `auto` is a GPU where there is one.
             precision: `auto` is bfloat16 on a GPU and float32 on a CPU.
             steps: Euler steps per chunk.
             seed: Makes every episode draw the same noise; `None` draws fresh noise.
@@ -127,14 +127,14 @@ class QwenVlaPolicy:
         Raises:
             CheckpointError: When the checkpoint cannot be used, or not for this robot.
         """
-        dtype = dtype_of(precision, device)
-        on_gpu = torch.device(device).type == "cuda"
+        place = device_of(device)
+        on_gpu = place.type == "cuda"
         if not on_gpu:
             # transformers asks for faster kernels by name, and there are none for a CPU.
             logging.getLogger("transformers.integrations.hub_kernels").setLevel(logging.ERROR)
         elif not importlib.util.find_spec("fla"):
             log.warning("flash-linear-attention is not installed: three layers of four are slow.")
-        checkpoint = load_checkpoint(checkpoint_dir, device, dtype, adapter)
+        checkpoint = load_checkpoint(checkpoint_dir, place, dtype_of(precision, place), adapter)
         checkpoint.model.requires_grad_(requires_grad=False)
         warn_of_changes(checkpoint_dir, checkpoint, embodiment)
         policy = cls(

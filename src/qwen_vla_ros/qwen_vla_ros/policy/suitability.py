@@ -11,11 +11,9 @@ from qwen_vla_ros.checkpoint.checkpoint import NORMALIZATION, Checkpoint
 from qwen_vla_ros.checkpoint.normalization import Normalization, check_horizon
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import CheckpointError, suggest
+from qwen_vla_ros.options import CONTINUATIONS
 
 log = logging.getLogger(__name__)
-
-CONTINUATIONS = ("auto", "prefix", "guidance", "none")
-"""How a chunk continues the rows that are committed; `auto` is what the decoder was made for."""
 
 
 def statistics_for(known: Mapping[str, Normalization], embodiment: Embodiment) -> Normalization:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from qwen_vla_msgs.msg import ActionChunk as ActionChunkMessage
@@ -16,11 +15,12 @@ from std_srvs.srv import Trigger
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import NotReadyError
+from qwen_vla_ros.options import NodeOptions
 from qwen_vla_ros.ros.conversions import chunk_from_message
 from qwen_vla_ros.ros.graph import require_publisher
 from qwen_vla_ros.ros.lifecycle import ManagedNode
 from qwen_vla_ros.ros.outputs import Output
-from qwen_vla_ros.ros.parameters import declare, parameter
+from qwen_vla_ros.ros.parameters import declare
 from qwen_vla_ros.ros.priority import settle_memory
 from qwen_vla_ros.ros.qos import COMMAND, LATCHED, SENSOR
 from qwen_vla_ros.safety.admission import Admission
@@ -31,13 +31,6 @@ from qwen_vla_ros.types import ActionChunk
 STOP_TOPIC = "~/input/stop"
 REPEAT_S = 0.5
 """The state is told this often, and the graph is looked at as often."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GateParameters:
-    """Parameters of a gate. No limit is among them: those stand in the embodiment file."""
-
-    embodiment: str = parameter("Name or path of the embodiment file.")
 
 
 class Limb(Protocol):
@@ -84,7 +77,7 @@ class GateNode(ManagedNode):
 
     def __init__(self, name: str, make_limb: Callable[[GateNode, Embodiment], Limb]) -> None:
         super().__init__(name)
-        self._settings = declare(self, GateParameters)
+        self._settings = declare(self, NodeOptions)
         self._make_limb = make_limb
         self._made: Limb | None = None
         self._told = (Level.OK, "")

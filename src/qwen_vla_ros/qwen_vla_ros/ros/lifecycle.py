@@ -16,7 +16,8 @@ from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
 from qwen_vla_ros.errors import NotReadyError, QwenVlaError
-from qwen_vla_ros.ros.parameters import declare, parameter
+from qwen_vla_ros.options import Options, option
+from qwen_vla_ros.ros.parameters import declare
 
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 """Decides ages and paces output: no clock step and no paused simulation touches it."""
@@ -25,10 +26,10 @@ AUTOSTART_PERIOD_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class ManagedParameters:
+class ManagedParameters(Options):
     """What every managed node of this package has."""
 
-    autostart: bool = parameter(
+    autostart: bool = option(
         "Configure and activate without being told, retrying while something is missing.",
         default=True,
     )
@@ -39,6 +40,11 @@ class ManagedNode(LifecycleNode):
 
     A node fills in four hooks. A `QwenVlaError` raised in `on_setup` or `on_start` refuses the
     transition, and its sentence is logged once; after a `NotReadyError` it is tried again.
+
+    Attributes:
+        is_active: Whether it works.
+        is_loading: Whether it may be interrupted at any time.
+        has_given_up: Whether it cannot start by itself however long it waits: the process ends.
     """
 
     def __init__(self, name: str) -> None:
@@ -50,6 +56,7 @@ class ManagedNode(LifecycleNode):
         self._refusal = ""
         self._may_heal = False
         self._leaving = False
+        self.has_given_up = False
         if declare(self, ManagedParameters).autostart:
             self._autostart: Timer | None = self.create_steady_timer(
                 AUTOSTART_PERIOD_S, self._start_by_itself
@@ -186,6 +193,7 @@ class ManagedNode(LifecycleNode):
         elif not self._may_heal:
             # A wrong file does not heal while we wait; a missing driver or server may.
             self._end_autostart()
+            self.has_given_up = True
 
     def _end_autostart(self) -> None:
         if self._autostart is not None:

@@ -66,7 +66,8 @@ def run(node_class: type, args: list[str] | None = None) -> int:
         args: Command line, including `--ros-args`; the process's own when absent.
 
     Returns:
-        The exit status: 0 after an ordered stop, 2 when the node refused to be built.
+        The exit status: 0 after an ordered stop, 2 when the node refused to be built or, left to
+        start by itself, to be configured.
     """
     stop = StopSignal()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
@@ -78,9 +79,15 @@ def run(node_class: type, args: list[str] | None = None) -> int:
         rclpy.try_shutdown()
         return 2
     stop.may_interrupt = lambda: getattr(node, "is_loading", False)
+
+    def has_given_up() -> bool:
+        return getattr(node, "has_given_up", False)
+
     executor.add_node(node)
     try:
-        _spin_until(executor, stop)
+        # A spin without a time-out would not return to Python, and no signal would be seen.
+        while not stop.is_set and not has_given_up():
+            executor.spin_once(timeout_sec=SPIN_S)
         _come_to_rest(executor, node)
     except KeyboardInterrupt:
         node.get_logger().info("interrupted while loading")
@@ -88,13 +95,7 @@ def run(node_class: type, args: list[str] | None = None) -> int:
         executor.remove_node(node)
         node.destroy_node()
         rclpy.try_shutdown()
-    return 0
-
-
-def _spin_until(executor: Executor, stop: StopSignal) -> None:
-    # A spin without a time-out would not return to Python, and no signal would be seen.
-    while not stop.is_set:
-        executor.spin_once(timeout_sec=SPIN_S)
+    return 2 if has_given_up() else 0
 
 
 def _come_to_rest(executor: Executor, node: NodeProcess) -> None:

@@ -16,8 +16,6 @@ from websockets.uri import WebSocketURI, parse_uri
 
 from qwen_vla_ros.errors import QwenVlaError
 
-SHORTEST_DEADLINE_S, LONGEST_DEADLINE_S = 0.02, 2.0
-"""What may be asked of an answer; after two seconds no gate would play it."""
 TOKEN_VARIABLE = "QWEN_VLA_TOKEN"
 _TOKEN = re.compile(r"[!-~]{16,512}")
 _ALLOWED = "16 to 512 printable characters without spaces. Make one with: openssl rand -hex 32"

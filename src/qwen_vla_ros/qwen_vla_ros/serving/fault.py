@@ -10,11 +10,8 @@ from dataclasses import dataclass
 
 from websockets.asyncio.server import ServerConnection
 
+from qwen_vla_ros.options import CONNECTION_FAULTS
 from qwen_vla_ros.serving.dialect import Message
-
-OF_THE_POLICY = ("nan", "wrong_robot", "slow")
-OF_THE_CONNECTION = ("hang", "drip", "huge", "garbage", "close", "half_open")
-FAULTS = (*OF_THE_POLICY, *OF_THE_CONNECTION)
 
 DRIP_S = 0.05
 HUGE_BYTES = 2 * 2**30
@@ -27,7 +24,7 @@ class Fault:
     """One kind of fault, and when it strikes.
 
     Attributes:
-        kind: One of `FAULTS`: `nan` and `wrong_robot` spoil the answer, `slow` delays it by 1 s,
+        kind: What goes wrong: `nan` and `wrong_robot` spoil the answer, `slow` delays it by 1 s,
             `hang` never answers, `drip` answers a byte at a time, `huge` announces and sends two
             gigabytes, `garbage` is no message, `close` breaks the connection off, `half_open`
             falls silent for good, pings included, without closing.
@@ -54,7 +51,7 @@ class Fault:
 
     async def send(self, connection: ServerConnection, message: Message) -> None:
         """Send an answer well, or badly; what lasts is ended by the session's patience."""
-        if self.kind not in OF_THE_CONNECTION or not self.strikes(self.kind):
+        if self.kind not in CONNECTION_FAULTS or not self.strikes(self.kind):
             await connection.send(message)
         elif self.kind == "hang":
             await connection.wait_closed()

@@ -11,7 +11,6 @@ from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.serving.fault import Fault
 from qwen_vla_ros.types import ActionChunk, FloatArray, Observation, Prompt
 
-MOTIONS = ("hold", "sine")
 SWING_SHARE = 0.1
 """How far `sine` moves a joint: this share of its range, and `MOST_SWING` at most."""
 MOST_SWING = 0.3
@@ -56,7 +55,7 @@ class MockPolicy:
 
         Args:
             embodiment: The robot.
-            motion: One of `MOTIONS`.
+            motion: `hold` or `sine`.
             latency: How long answers take; at once when absent.
             fault: What goes wrong with some answers.
             seed: Of the latencies.

@@ -12,12 +12,7 @@ import weakref
 from typing import Self
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
-from qwen_vla_ros.errors import QwenVlaError
-from qwen_vla_ros.serving.address import (
-    LONGEST_DEADLINE_S,
-    SHORTEST_DEADLINE_S,
-    ServerAddress,
-)
+from qwen_vla_ros.serving.address import ServerAddress
 from qwen_vla_ros.serving.connection import KeptConnection
 from qwen_vla_ros.serving.question import Question
 from qwen_vla_ros.types import ActionChunk, FloatArray, Observation, Prompt
@@ -63,14 +58,9 @@ class RemotePolicy:
 
         Raises:
             NotReadyError: The server cannot be reached.
-            QwenVlaError: The server refuses, or serves another robot; or the address, the
-                dialect or the deadline is wrong.
+            QwenVlaError: The server refuses, or serves another robot; or the address or the
+                dialect is wrong.
         """
-        if not SHORTEST_DEADLINE_S <= deadline_s <= LONGEST_DEADLINE_S:
-            raise QwenVlaError(
-                f"deadline_s: {deadline_s:g} s; {SHORTEST_DEADLINE_S:g} to "
-                f"{LONGEST_DEADLINE_S:g} s are allowed."
-            )
         if address.leaks_token:
             log.warning("%s: the token crosses the network unencrypted; use wss.", address.uri)
         connection = KeptConnection(address, embodiment, dialect)
