@@ -369,7 +369,7 @@ BROKEN_ALOHA = {
     "arms on wheels": (
         "backend: joint_trajectory",
         "backend: twist",
-        "command.outputs[0].backend: 'twist' cannot command joints. Allowed: joint_trajectory,",
+        "command.outputs[0].backend: 'twist' cannot command joints. Allowed: forward_position,",
     ),
     "odometry of arms": (
         "sensor_msgs/msg/JointState",
@@ -436,7 +436,7 @@ BROKEN_DIFFBOT = {
     "wheels by trajectory": (
         "twist_stamped",
         "joint_trajectory",
-        "'joint_trajectory' cannot command a base. Allowed: twist_stamped, twist.",
+        "'joint_trajectory' cannot command a base. Allowed: twist, twist_stamped.",
     ),
     "no odometry": (
         "nav_msgs/msg/Odometry",

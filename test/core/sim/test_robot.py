@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from qwen_vla_ros.embodiment.backend import JointTrajectory, TrajectoryPoint
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import QwenVlaError
 from qwen_vla_ros.sim.robot import make_robot
-from qwen_vla_ros.sim.trajectory import JointTrajectory, TrajectoryPoint
 
 NOW = 1_000_000_000
 
@@ -70,7 +70,9 @@ def test_forward_positions_reach_the_joints(aloha):
     controller = robot.controllers[aloha.file.command.outputs[0].topic]
     goal = robot.measured(controller.joints)
     goal[0] += 0.2
-    assert controller.accept(goal.tolist()) == ""
+    point = TrajectoryPoint(time_from_start_ns=0, positions=tuple(goal))
+    command = JointTrajectory(start_ns=0, joints=controller.joints, points=(point,))
+    assert controller.accept(command, NOW) == ""
     for k in range(150):
         robot.step(NOW + k * 10_000_000)
     assert robot.measured(controller.joints)[0] == pytest.approx(goal[0], abs=0.02)

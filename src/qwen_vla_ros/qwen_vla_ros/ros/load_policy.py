@@ -90,7 +90,7 @@ def load_policy(parameters: PolicyParameters, embodiment: Embodiment) -> Policy:
     if parameters.policy == "remote":
         return _load_remote(parameters, embodiment)
     if parameters.policy == "expert":
-        from qwen_vla_ros.sim.experts import load_expert
+        from qwen_vla_ros.sim.expert import load_expert
 
         return load_expert(embodiment)
     if not parameters.checkpoint:

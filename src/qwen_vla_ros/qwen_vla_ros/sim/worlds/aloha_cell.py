@@ -30,7 +30,7 @@ MAX_YAW = 0.25
 SETTLE_S = 0.3
 
 
-class AlohaCell(MujocoWorld):
+class World(MujocoWorld):
     """Two arms, three cubes. The world frame is the URDF's `world` link."""
 
     cameras: tuple[str, ...] = ("cam_high", "cam_left_wrist", "cam_right_wrist")

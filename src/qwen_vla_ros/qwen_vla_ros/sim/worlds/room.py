@@ -36,7 +36,7 @@ SETTLE_S = 0.2
 _OUT_OF_SIGHT = (0.0, 0.0, -5.0)
 
 
-class Room(MujocoWorld):
+class World(MujocoWorld):
     """The base starts at the origin of the world frame, looking along x."""
 
     cameras: tuple[str, ...] = ("front",)
