@@ -68,7 +68,7 @@ def test_experts_do_not_need_the_physics_engine():
 
 def test_there_is_no_expert_for_a_robot_that_is_not_simulated(aloha):
     file = aloha.file.model_copy(update={"simulation": None})
-    with pytest.raises(EmbodimentError, match="no scripted expert"):
+    with pytest.raises(EmbodimentError, match="no 'simulation' section"):
         load_expert(Embodiment(file=file, path=aloha.path, robot=aloha.robot))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -28,26 +28,6 @@ from qwen_vla_ros.sim.robot import SimulatedArms, SimulatedBase
 from qwen_vla_ros.types import ActionChunk, FloatArray
 
 ODOMETRY_DEPTH = 200
-
-
-class GateStandIn(Protocol):
-    """Takes chunks, gives commands, counts."""
-
-    commands: int
-    commands_limited: int
-
-    @property
-    def is_resting(self) -> bool:
-        """Whether the newest chunk asked for rest."""
-        ...
-
-    def accept(self, chunk: ActionChunk) -> None:
-        """Play this chunk from now on."""
-        ...
-
-    def tick(self, now_ns: int, *, is_held: bool) -> None:
-        """Send the next command; brake while held."""
-        ...
 
 
 class ArmGateStandIn:
@@ -70,6 +50,9 @@ class ArmGateStandIn:
         self._position = robot.measured(embodiment.joints)
         self._velocity: FloatArray = np.zeros_like(self._position)
         self._wanted: FloatArray | None = None
+        self._outputs = [
+            (output, load_backend(output.backend)) for output in embodiment.file.command.outputs
+        ]
         self.commands = 0
         self.commands_limited = 0
 
@@ -104,9 +87,8 @@ class ArmGateStandIn:
         self._position, self._velocity = step.position, step.velocity
         self.commands += 1
         self.commands_limited += bool(step.limited.any())
-        for output in self._embodiment.file.command.outputs:
+        for output, backend in self._outputs:
             trajectory = command.trajectory(output.joints, self._envelope, self._period_s)
-            backend = load_backend(output.backend)
             message = backend.write(_plain_message, trajectory, output)
             reason = self._robot.accept(output.topic, backend.read(message, output), now_ns)
             if reason:

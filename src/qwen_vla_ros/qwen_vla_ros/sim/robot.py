@@ -121,21 +121,16 @@ def make_robot(embodiment: Embodiment, seed: int = 0) -> SimulatedRobot:
         QwenVlaError: The file names no world, or asks for a camera, a joint or a controller that
             the world lacks.
     """
-    simulation = embodiment.file.simulation
-    if simulation is None:
-        raise QwenVlaError(
-            f"{embodiment.name} cannot be simulated: its file has no 'simulation' section."
-        )
-    world: JointWorld | WheeledWorld = load_plugin(WORLDS, simulation.world).World()
+    world: JointWorld | WheeledWorld = load_plugin(WORLDS, embodiment.world).World()
     for camera in embodiment.file.cameras:
         if camera.name not in world.cameras:
             known = suggest(camera.name, world.cameras)
-            raise QwenVlaError(f"{simulation.world} has no camera '{camera.name}'.{known}")
+            raise QwenVlaError(f"{embodiment.world} has no camera '{camera.name}'.{known}")
     moves = "joints" if isinstance(world, JointWorld) else "base"
     for output in embodiment.file.command.outputs:
         if load_backend(output.backend).moves != moves:
             raise QwenVlaError(
-                f"{simulation.world} has no controller for backend '{output.backend}' "
+                f"{embodiment.world} has no controller for backend '{output.backend}' "
                 f"({output.topic})."
             )
     robot: SimulatedRobot = (
