@@ -11,7 +11,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from qwen_vla_ros.arguments import ARGUMENTS
-from qwen_vla_ros.bringup import PACKAGE, NodeSpec, bringup_from_words, environment
+from qwen_vla_ros.bringup import NodeSpec, bringup_from_words, environment
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -43,7 +43,7 @@ def _bring_up(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 def _node(spec: NodeSpec) -> Node:
     return Node(
-        package=PACKAGE,
+        package=spec.package,
         executable=spec.executable,
         name=spec.name,
         namespace=spec.namespace,
