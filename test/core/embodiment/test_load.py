@@ -371,6 +371,16 @@ BROKEN_ALOHA = {
         "backend: twist",
         "command.outputs[0].backend: 'twist' cannot command joints. Allowed: forward_position,",
     ),
+    "misspelt backend": (
+        "backend: joint_trajectory",
+        "backend: joint_trajectry",
+        "command.outputs[0].backend: 'joint_trajectry' is not allowed. Did you mean 'joint_traj",
+    ),
+    "misspelt world": (
+        "world: aloha_cell",
+        "world: aloha_sell",
+        "simulation.world: 'aloha_sell' is not allowed. Did you mean 'aloha_cell'? Known: aloha_",
+    ),
     "odometry of arms": (
         "sensor_msgs/msg/JointState",
         "nav_msgs/msg/Odometry",

@@ -1,11 +1,16 @@
 """A robot is built from its file, or refused with a sentence."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from qwen_vla_ros.embodiment.backend import JointTrajectory, TrajectoryPoint
 from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.embodiment.schema import SimulationSpec
 from qwen_vla_ros.errors import QwenVlaError
+from qwen_vla_ros.sim import experts, worlds
+from qwen_vla_ros.sim.expert import load_expert
 from qwen_vla_ros.sim.robot import make_robot
 
 NOW = 1_000_000_000
@@ -45,6 +50,25 @@ def test_a_backend_without_controller_is_refused(aloha, diffbot):
         make_robot(with_output(aloha, backend="twist"))
     with pytest.raises(QwenVlaError, match="joint_trajectory"):
         make_robot(with_output(diffbot, backend="joint_trajectory"))
+
+
+def test_a_world_and_its_expert_are_one_file_each(aloha, tmp_path, monkeypatch):
+    known = "from qwen_vla_ros.sim.{kind}.aloha_cell import {name}\n"
+    for package, name in ((worlds, "World"), (experts, "Expert")):
+        folder = tmp_path / name
+        folder.mkdir()
+        kind = package.__name__.rsplit(".", 1)[-1]
+        (folder / "another.py").write_text(known.format(kind=kind, name=name))
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+        monkeypatch.delitem(sys.modules, f"{package.__name__}.another", raising=False)
+    elsewhere = changed(aloha, simulation=SimulationSpec(world="another"))
+    assert make_robot(elsewhere).world.joints
+    assert load_expert(elsewhere)
+
+
+def test_an_arm_does_not_fit_a_world_of_wheels(aloha):
+    with pytest.raises(QwenVlaError, match="room has no"):
+        make_robot(changed(aloha, simulation=SimulationSpec(world="room")))
 
 
 def test_each_output_has_a_controller_of_its_own(arms, aloha):
