@@ -18,7 +18,7 @@ from qwen_vla_ros.cli.live_robot import live_robot
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.evaluation.command_audit import CommandAudit
 from qwen_vla_ros.evaluation.interval import rate_text
-from qwen_vla_ros.sim.experts import load_expert
+from qwen_vla_ros.sim.expert import load_expert
 from qwen_vla_ros.sim.robot import make_robot
 from qwen_vla_ros.sim.rollout import run_episode
 
@@ -32,9 +32,11 @@ def through_ros(robot_name: str, seeds: range, time_limit_s: float) -> list[dict
     rows: list[dict[str, object]] = []
     log = OUT / f"expert_{robot_name}.log"
     with live_robot(Bringup(robot=robot_name, policy="expert"), log) as (operator, _):
-        from qwen_vla_ros.ros.wiretap import tap_commands
+        from qwen_vla_ros.ros.commands import listen
+        from qwen_vla_ros.ros.qos import EVERYTHING
 
-        tap_commands(operator.node, audit)
+        for output in robot.file.command.outputs:
+            listen(operator.node, output, audit.hear, EVERYTHING)
         operator.wait_for_policy(60)
         for seed in tqdm(seeds, desc=f"{robot_name} through ROS", unit="episode"):
             instruction = operator.reset(seed)

@@ -10,7 +10,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from qwen_vla_ros.bringup import PACKAGE, Bringup, NodeSpec, environment
+from qwen_vla_ros.bringup import Bringup, NodeSpec, environment
 from qwen_vla_ros.options import word_of
 
 
@@ -43,7 +43,7 @@ def _bring_up(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 def _node(spec: NodeSpec) -> Node:
     return Node(
-        package=PACKAGE,
+        package=spec.package,
         executable=spec.executable,
         name=spec.name,
         namespace=spec.namespace,

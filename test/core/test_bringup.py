@@ -1,6 +1,7 @@
 import pytest
+import yaml
 
-from qwen_vla_ros.bringup import Bringup, environment
+from qwen_vla_ros.bringup import Bringup, NodeSpec, environment
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import QwenVlaError
 
@@ -58,6 +59,14 @@ def test_arguments_are_written_as_ros_reads_them():
     assert f'-p embodiment:="{load_embodiment("aloha_sim").path}"' in arguments
     assert "-p use_sim_time:=false" in arguments
     assert "-r ~/input/action_chunk:=policy/output/action_chunk" in arguments
+
+
+def test_a_text_reaches_ros_whole():
+    text = '<joint name="é" />\n'
+    node = NodeSpec(executable="talker", namespace="", parameters={"robot": text, "seed": -1})
+    *_, said, _, seed = node.ros_arguments()
+    assert yaml.safe_load(said.removeprefix("robot:=")) == text
+    assert seed == "seed:=-1"
 
 
 def test_a_remote_policy_is_told_where_its_server_is_and_nothing_secret(tmp_path):

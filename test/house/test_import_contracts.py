@@ -55,7 +55,7 @@ BREACHES = (
     Breach(SAFETY, "ros/parameters.py", "import qwen_vla_ros.model.config"),
     Breach(NODES, "nodes/policy.py", "import qwen_vla_ros.nodes.base_gate"),
     Breach(MUJOCO, "evaluation/interval.py", "import mujoco"),
-    Breach(POLICY, "sim/experts.py", "import qwen_vla_ros.sim.offscreen"),
+    Breach(POLICY, "sim/experts/room.py", "import qwen_vla_ros.sim.offscreen"),
 )
 
 

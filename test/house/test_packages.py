@@ -61,6 +61,8 @@ def imported(source: str) -> set[str]:
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module.partition(".")[0])
+    # A message that is made by the name of its type is imported all the same.
+    names |= set(re.findall(r'"(\w+)/msg/\w+"', source))
     return names - set(sys.stdlib_module_names)
 
 

@@ -22,6 +22,7 @@ from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from qwen_vla_ros.embodiment.backend import load_backend
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.evaluation.command_audit import CommandAudit
 from qwen_vla_ros.ros.conversions import chunk_to_message
@@ -76,12 +77,8 @@ class FakeArms:
         self._advance(now_s)
         start = [self.position[joint] for joint in message.joint_names]
         self.commands.append((now_s, message))
-        points = message.points
-        self.audit.on_trajectory(
-            message.joint_names,
-            [point.positions for point in points],
-            [point.velocities for point in points],
-        )
+        output = self.robot.file.command.outputs[0]
+        self.audit.hear(load_backend("joint_trajectory").read(message, output))
         self._playing[message.joint_names[0]] = (now_s, start, message)
 
     def _advance(self, now_s: float) -> None:
@@ -486,7 +483,7 @@ def test_with_a_second_gate_neither_lets_itself_be_armed(ros_graph, aloha):
         assert "another publisher" in answer or "a second gate publishes" in answer
 
 
-def test_the_gate_process_knows_no_model_and_starts_in_a_second():
+def test_the_gate_process_knows_no_model_nor_simulator_and_starts_in_a_second():
     code = (
         # Of the processor's time: what others take of it meanwhile says nothing about the gate.
         "import time; begin = time.process_time()\n"
@@ -494,8 +491,13 @@ def test_the_gate_process_knows_no_model_and_starts_in_a_second():
         "from qwen_vla_ros.embodiment.load import load_embodiment\n"
         "load_embodiment('aloha_sim')\n"
         "print(time.process_time() - begin)\n"
+        "from qwen_vla_ros.embodiment.backend import BACKENDS, load_backend\n"
+        "from qwen_vla_ros.plugins import plugin_names\n"
+        "[load_backend(name) for name in plugin_names(BACKENDS)]\n"
         "heavy = {'torch', 'transformers', 'mujoco', 'pinocchio', 'qwen_vla_ros.policy'}\n"
-        "print(sorted(heavy & set(sys.modules)))\n"
+        # The folder of the worlds is looked into, for their names.
+        "sim = {name for name in sys.modules if name.startswith('qwen_vla_ros.sim.')}\n"
+        "print(sorted(heavy & set(sys.modules) | sim - {'qwen_vla_ros.sim.worlds'}))\n"
     )
     output = min(
         subprocess.run(

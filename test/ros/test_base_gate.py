@@ -19,6 +19,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
+from qwen_vla_ros.embodiment.backend import StampedTwist
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.evaluation.command_audit import CommandAudit
 from qwen_vla_ros.execution.planar import compose, motion_of
@@ -52,7 +53,9 @@ class FakeBase:
 
     def _on_twist(self, message: TwistStamped) -> None:
         self.commands.append((time.monotonic(), message))
-        self.audit.on_twist(message.twist.linear.x, message.twist.angular.z)
+        self.audit.hear(
+            StampedTwist(linear=message.twist.linear.x, angular=message.twist.angular.z)
+        )
         self.twist = np.array([message.twist.linear.x, message.twist.angular.z])
 
     def _step(self) -> None:

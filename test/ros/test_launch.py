@@ -14,7 +14,7 @@ from launch import LaunchContext
 from launch.actions import DeclareLaunchArgument, ExecuteLocal
 from launch_ros.actions import Node
 
-from qwen_vla_ros.bringup import Bringup
+from qwen_vla_ros.bringup import Bringup, NodeSpec
 
 pytestmark = pytest.mark.ros
 
@@ -22,11 +22,16 @@ LAUNCH_FILE = Path(__file__).parents[2] / "launch" / "bringup.launch.py"
 
 
 @pytest.fixture(scope="module")
-def description():
+def launch_file():
     spec = importlib.util.spec_from_file_location("bringup_launch", LAUNCH_FILE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.generate_launch_description()
+    return module
+
+
+@pytest.fixture(scope="module")
+def description(launch_file):
+    return launch_file.generate_launch_description()
 
 
 def meaning(arguments: list[str]) -> dict[str, object]:
@@ -78,6 +83,12 @@ def test_launch_and_up_start_the_same_processes(monkeypatch, description, words)
     }
     assert launched == supervised
     assert len(launched) == 3
+
+
+def test_a_node_of_another_package_is_launched_from_there(launch_file):
+    spec = NodeSpec(package="some_robot", executable="driver", namespace="", parameters={})
+    node = launch_file._node(spec)
+    assert (node.node_package, node.node_executable) == ("some_robot", "driver")
 
 
 def test_every_argument_is_declared_with_its_description(description):

@@ -6,6 +6,7 @@ machine without ROS's launch runs the same graph.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from pathlib import Path
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import QwenVlaError
-from qwen_vla_ros.options import BringupOptions, PolicyOptions, Value, word_of
+from qwen_vla_ros.options import BringupOptions, PolicyOptions, Value
 from qwen_vla_ros.share import share_folder
 
 PACKAGE = "qwen_vla_ros"
@@ -27,7 +28,8 @@ class NodeSpec:
     """One node: one process.
 
     Attributes:
-        executable: Entry point in the package `qwen_vla_ros`; also the node's name.
+        package: Where the executable is from: this one, or any other that is installed.
+        executable: Entry point in the package; also the node's name.
         namespace: Where its relative names live; "" is the root.
         parameters: Values by parameter name.
         remappings: (from, to) pairs.
@@ -36,6 +38,7 @@ class NodeSpec:
             brakes, what brakes before what moves.
     """
 
+    package: str = PACKAGE
     executable: str
     namespace: str
     parameters: Mapping[str, Value]
@@ -59,7 +62,8 @@ class NodeSpec:
         if self.namespace:
             arguments += ["-r", f"__ns:=/{self.namespace}"]
         for name, value in self.parameters.items():
-            arguments += ["-p", f"{name}:={_yaml(value)}"]
+            # A value is YAML there, and whatever is JSON is YAML.
+            arguments += ["-p", f"{name}:={json.dumps(value, ensure_ascii=False)}"]
         for source, target in self.remappings:
             arguments += ["-r", f"{source}:={target}"]
         return arguments
@@ -199,7 +203,3 @@ def environment(*, one_host: bool) -> dict[str, str]:
     if Path(sys.prefix, "share/ament_index").is_dir():
         wanted["AMENT_PREFIX_PATH"] = sys.prefix  # ROS from wheels: nothing was sourced
     return {name: value for name, value in wanted.items() if name not in os.environ}
-
-
-def _yaml(value: Value) -> str:
-    return f'"{value}"' if isinstance(value, str) else word_of(value)

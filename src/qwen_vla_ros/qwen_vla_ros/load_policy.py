@@ -62,7 +62,7 @@ def _load_model(options: PolicyOptions, embodiment: Embodiment) -> Maker:
 
 
 def _load_expert(options: PolicyOptions, embodiment: Embodiment) -> Maker:  # noqa: ARG001
-    from qwen_vla_ros.sim.experts import load_expert
+    from qwen_vla_ros.sim.expert import load_expert
 
     return lambda: load_expert(embodiment)
 

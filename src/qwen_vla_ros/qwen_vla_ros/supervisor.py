@@ -10,9 +10,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import IO
 
 from qwen_vla_ros.bringup import PACKAGE, NodeSpec
+from qwen_vla_ros.errors import QwenVlaError
 
 STOP_S = 2.2
 """Patience with one stage of the way down; a node brings its robot to rest within 2 s."""
@@ -30,9 +32,14 @@ class Supervisor:
         environment: Mapping[str, str],
         say: Callable[[str, str], None],
     ) -> None:
-        """Prepare `nodes`; `say(name, line)` receives every line that they print."""
+        """Prepare `nodes`; `say(name, line)` receives every line that they print.
+
+        Raises:
+            QwenVlaError: A node's package is not installed.
+        """
         self._nodes = tuple(nodes)
         self._environment = {**os.environ, **environment}
+        self._programs = [self._program(node) for node in self._nodes]
         self._say = say
         self._running: dict[str, subprocess.Popen[str]] = {}
         self._exits: dict[str, int] = {}
@@ -47,14 +54,9 @@ class Supervisor:
 
         Ctrl-C in a terminal reaches a whole group at once; the way down has an order.
         """
-        for node in self._nodes:
+        for node, program in zip(self._nodes, self._programs, strict=True):
             process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    f"{PACKAGE}.nodes.{node.executable}",
-                    *node.ros_arguments(),
-                ],
+                [*program, *node.ros_arguments()],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -89,6 +91,18 @@ class Supervisor:
             names = [node.name for node in self._nodes if node.stop_order == order]
             self._stop_some([name for name in names if name in self._running])
         return all(status == 0 for status in self._exits.values())
+
+    def _program(self, node: NodeSpec) -> list[str]:
+        """Return what starts a node; ours need no installation."""
+        if node.package == PACKAGE:
+            return [sys.executable, "-m", f"{PACKAGE}.nodes.{node.executable}"]
+        for prefix in self._environment.get("AMENT_PREFIX_PATH", "").split(os.pathsep):
+            program = Path(prefix, "lib", node.package, node.executable)
+            if program.is_file():
+                return [str(program)]
+        raise QwenVlaError(
+            f"{node.package} has no '{node.executable}' here. Is its workspace sourced?"
+        )
 
     def _stop_some(self, names: Sequence[str]) -> None:
         for name in names:

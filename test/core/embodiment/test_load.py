@@ -369,7 +369,17 @@ BROKEN_ALOHA = {
     "arms on wheels": (
         "backend: joint_trajectory",
         "backend: twist",
-        "command.outputs[0].backend: 'twist' cannot command joints. Allowed: joint_trajectory,",
+        "command.outputs[0].backend: 'twist' cannot command joints. Allowed: forward_position,",
+    ),
+    "misspelt backend": (
+        "backend: joint_trajectory",
+        "backend: joint_trajectry",
+        "command.outputs[0].backend: 'joint_trajectry' is not allowed. Did you mean 'joint_traj",
+    ),
+    "misspelt world": (
+        "world: aloha_cell",
+        "world: aloha_sell",
+        "simulation.world: 'aloha_sell' is not allowed. Did you mean 'aloha_cell'? Known: aloha_",
     ),
     "odometry of arms": (
         "sensor_msgs/msg/JointState",
@@ -436,7 +446,7 @@ BROKEN_DIFFBOT = {
     "wheels by trajectory": (
         "twist_stamped",
         "joint_trajectory",
-        "'joint_trajectory' cannot command a base. Allowed: twist_stamped, twist.",
+        "'joint_trajectory' cannot command a base. Allowed: twist, twist_stamped.",
     ),
     "no odometry": (
         "nav_msgs/msg/Odometry",

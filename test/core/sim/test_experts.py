@@ -10,7 +10,7 @@ import pytest
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import EmbodimentError, InstructionError
 from qwen_vla_ros.prompt.build import build_prompt
-from qwen_vla_ros.sim.experts import load_expert
+from qwen_vla_ros.sim.expert import load_expert
 from qwen_vla_ros.sim.robot import SimulatedArms
 from qwen_vla_ros.sim.rollout import run_episode
 from qwen_vla_ros.types import Observation
@@ -59,7 +59,7 @@ def observe(embodiment, robot, stamp_ns=1_000_000_000):
 def test_experts_do_not_need_the_physics_engine():
     code = (
         "import sys; from qwen_vla_ros.embodiment.load import load_embodiment as load;"
-        "from qwen_vla_ros.sim.experts import load_expert;"
+        "from qwen_vla_ros.sim.expert import load_expert;"
         "[load_expert(load(name)) for name in ('aloha_sim', 'diffbot_sim')];"
         "sys.exit('mujoco' in sys.modules or 'torch' in sys.modules)"
     )
@@ -68,7 +68,7 @@ def test_experts_do_not_need_the_physics_engine():
 
 def test_there_is_no_expert_for_a_robot_that_is_not_simulated(aloha):
     file = aloha.file.model_copy(update={"simulation": None})
-    with pytest.raises(EmbodimentError, match="no scripted expert"):
+    with pytest.raises(EmbodimentError, match="no 'simulation' section"):
         load_expert(Embodiment(file=file, path=aloha.path, robot=aloha.robot))
 
 

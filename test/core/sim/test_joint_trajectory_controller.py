@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from qwen_vla_ros.clock import NS_PER_S
+from qwen_vla_ros.embodiment.backend import JointTrajectory, TrajectoryPoint
 from qwen_vla_ros.sim.joint_trajectory_controller import JointTrajectoryController
-from qwen_vla_ros.sim.trajectory import JointTrajectory, TrajectoryPoint
 
 JOINTS = ("shoulder", "elbow")
 PERIOD_S = 0.01

@@ -1,12 +1,17 @@
 """A robot is built from its file, or refused with a sentence."""
 
+import sys
+
 import numpy as np
 import pytest
 
+from qwen_vla_ros.embodiment.backend import JointTrajectory, TrajectoryPoint
 from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.embodiment.schema import SimulationSpec
 from qwen_vla_ros.errors import QwenVlaError
+from qwen_vla_ros.sim import experts, worlds
+from qwen_vla_ros.sim.expert import load_expert
 from qwen_vla_ros.sim.robot import make_robot
-from qwen_vla_ros.sim.trajectory import JointTrajectory, TrajectoryPoint
 
 NOW = 1_000_000_000
 
@@ -47,6 +52,25 @@ def test_a_backend_without_controller_is_refused(aloha, diffbot):
         make_robot(with_output(diffbot, backend="joint_trajectory"))
 
 
+def test_a_world_and_its_expert_are_one_file_each(aloha, tmp_path, monkeypatch):
+    known = "from qwen_vla_ros.sim.{kind}.aloha_cell import {name}\n"
+    for package, name in ((worlds, "World"), (experts, "Expert")):
+        folder = tmp_path / name
+        folder.mkdir()
+        kind = package.__name__.rsplit(".", 1)[-1]
+        (folder / "another.py").write_text(known.format(kind=kind, name=name))
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+        monkeypatch.delitem(sys.modules, f"{package.__name__}.another", raising=False)
+    elsewhere = changed(aloha, simulation=SimulationSpec(world="another"))
+    assert make_robot(elsewhere).world.joints
+    assert load_expert(elsewhere)
+
+
+def test_an_arm_does_not_fit_a_world_of_wheels(aloha):
+    with pytest.raises(QwenVlaError, match="room has no"):
+        make_robot(changed(aloha, simulation=SimulationSpec(world="room")))
+
+
 def test_each_output_has_a_controller_of_its_own(arms, aloha):
     arms.reset(0)
     left = aloha.file.command.outputs[0].topic
@@ -70,7 +94,9 @@ def test_forward_positions_reach_the_joints(aloha):
     controller = robot.controllers[aloha.file.command.outputs[0].topic]
     goal = robot.measured(controller.joints)
     goal[0] += 0.2
-    assert controller.accept(goal.tolist()) == ""
+    point = TrajectoryPoint(time_from_start_ns=0, positions=tuple(goal))
+    command = JointTrajectory(start_ns=0, joints=controller.joints, points=(point,))
+    assert controller.accept(command, NOW) == ""
     for k in range(150):
         robot.step(NOW + k * 10_000_000)
     assert robot.measured(controller.joints)[0] == pytest.approx(goal[0], abs=0.02)

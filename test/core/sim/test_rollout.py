@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from qwen_vla_ros.sim.experts import load_expert
+from qwen_vla_ros.sim.expert import load_expert
 from qwen_vla_ros.sim.rollout import run_episode
 
 

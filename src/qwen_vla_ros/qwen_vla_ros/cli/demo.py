@@ -126,14 +126,16 @@ def _film(act: Act, video: Path, seed: int, *, checkpoint: str = "", server: str
     audit = CommandAudit(robot)
     stages: dict[str, list[float]] = {}
     with live_robot(bringup, video.with_suffix(".log")) as (operator, _), _bar(act) as bar:
+        from qwen_vla_ros.ros.commands import listen
         from qwen_vla_ros.ros.film import Film
-        from qwen_vla_ros.ros.wiretap import tap_commands
+        from qwen_vla_ros.ros.qos import EVERYTHING
 
         cameras = tuple(camera.topic for camera in robot.file.cameras)
         with Film(operator.node, video, ("overview/image_raw", *cameras)) as film:
             operator.wait_for_policy(60)
             instruction = operator.reset(seed)
-            tap_commands(operator.node, audit)
+            for output in robot.file.command.outputs:
+                listen(operator.node, output, audit.hear, EVERYTHING)
             operator.arm(30)
             before, begin = operator.safety, time.monotonic()
             task = bar.add_task(instruction, total=1.0)

@@ -12,6 +12,7 @@ import numpy as np
 
 from qwen_vla_ros.embodiment.schema import CameraSpec, ChannelSpec, EmbodimentFile
 from qwen_vla_ros.embodiment.urdf import Urdf
+from qwen_vla_ros.errors import EmbodimentError
 from qwen_vla_ros.types import FloatArray, ImageArray, Observation
 
 
@@ -60,6 +61,17 @@ class Embodiment:
     def has_base(self) -> bool:
         """Whether the actions are waypoints of a planar base."""
         return self.file.safety.base is not None
+
+    @property
+    def world(self) -> str:
+        """Name of the simulated world that stands in for the robot.
+
+        Raises:
+            EmbodimentError: None does.
+        """
+        if self.file.simulation is None:
+            raise EmbodimentError(f"{self.name}: its file has no 'simulation' section.")
+        return self.file.simulation.world
 
     def joints_from_channels(self, values: FloatArray) -> FloatArray:
         """Return joint positions (..., J) in rad or m for channel values (..., c).

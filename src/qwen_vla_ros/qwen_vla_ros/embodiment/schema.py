@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from qwen_vla_ros.plugins import plugin_names
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 RosTopic = Annotated[
@@ -20,6 +23,21 @@ Seconds = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 Pixels = Annotated[int, Field(ge=16, le=4096)]
 Fit = Literal["stretch", "crop", "pad"]
+
+BACKENDS = "qwen_vla_ros.embodiment.backends"
+WORLDS = "qwen_vla_ros.sim.worlds"
+
+
+def _one_of(package: str) -> AfterValidator:
+    """Allow the names of a package's plugins."""
+
+    def check(name: str) -> str:
+        known = plugin_names(package)
+        if name not in known:
+            raise PydanticCustomError("literal_error", "", {"expected": ", ".join(known)})
+        return name
+
+    return AfterValidator(check)
 
 
 class Section(BaseModel):
@@ -104,7 +122,7 @@ class ChannelSpec(Section):
 class OutputSpec(Section):
     """One topic that a controller listens to."""
 
-    backend: Literal["joint_trajectory", "forward_position", "twist_stamped", "twist"]
+    backend: Annotated[str, _one_of(BACKENDS)]
     topic: RosTopic
     joints: tuple[Name, ...] = ()
     frame_id: Annotated[str, Field(pattern=r"^([A-Za-z0-9_][A-Za-z0-9_/.-]{0,254})?$")] = ""
@@ -154,7 +172,7 @@ class SafetySpec(Section):
 class SimulationSpec(Section):
     """Which simulated world stands in for the robot."""
 
-    world: Literal["aloha_cell", "room"]
+    world: Annotated[str, _one_of(WORLDS)]
 
 
 class GripperNumbers(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qwen_vla_ros.embodiment.backend import Backend, load_backend
 from qwen_vla_ros.embodiment.commanded import (
     commandable,
     commanded_joints,
@@ -12,17 +13,16 @@ from qwen_vla_ros.embodiment.commanded import (
     moves_base,
 )
 from qwen_vla_ros.embodiment.problems import Loc, Problems
-from qwen_vla_ros.embodiment.schema import EmbodimentFile, OutputSpec
+from qwen_vla_ros.embodiment.schema import BACKENDS, EmbodimentFile, OutputSpec
 from qwen_vla_ros.embodiment.urdf import Urdf
 from qwen_vla_ros.errors import suggest
+from qwen_vla_ros.plugins import plugin_names
 
 RESERVED = (
     *("policy", "arm_gate", "base_gate", "simulator", "scene", "stop"),
     *("clock", "rosout", "diagnostics", "parameter_events"),
 )
 """First words of names that this stack or ROS itself uses."""
-
-JOINT_BACKENDS = ("joint_trajectory", "forward_position")
 
 
 def check_sources(file: EmbodimentFile, robot: Urdf, problems: Problems) -> None:
@@ -60,6 +60,8 @@ def check_outputs(file: EmbodimentFile, robot: Urdf, problems: Problems) -> None
     """Add a sentence where a commanded joint or base is not sent by exactly one output."""
     base = moves_base(file)
     outputs = file.command.outputs
+    backends = {name: load_backend(name) for name in plugin_names(BACKENDS)}
+    fitting = [name for name in backends if (backends[name].moves == "base") == base]
     commanded = commanded_joints(file, robot)
     # Where a channel's joint is misspelt, its right spelling elsewhere is no second mistake.
     all_usable = not has_unusable_joint(file, robot)
@@ -73,14 +75,13 @@ def check_outputs(file: EmbodimentFile, robot: Urdf, problems: Problems) -> None
             )
     for i, output in enumerate(outputs):
         loc: Loc = ("command", "outputs", i)
-        if (output.backend in JOINT_BACKENDS) == base:
-            wanted = "twist_stamped, twist" if base else ", ".join(JOINT_BACKENDS)
+        if output.backend not in fitting:
             problems.add(
                 (*loc, "backend"),
                 f"'{output.backend}' cannot command {'a base' if base else 'joints'}. "
-                f"Allowed: {wanted}.",
+                f"Allowed: {', '.join(fitting)}.",
             )
-        _check_output_keys(output, loc, problems)
+        _check_output_keys(output, backends[output.backend], loc, problems)
         for k, name in enumerate(output.joints):
             place: Loc = (*loc, "joints", k)
             sent.append((place, name))
@@ -94,14 +95,14 @@ def check_outputs(file: EmbodimentFile, robot: Urdf, problems: Problems) -> None
     _require_all(commanded, [name for _, name in sent], ("command", "outputs"), "sent", problems)
 
 
-def _check_output_keys(output: OutputSpec, loc: Loc, problems: Problems) -> None:
-    if output.backend in JOINT_BACKENDS and not output.joints:
+def _check_output_keys(output: OutputSpec, backend: Backend, loc: Loc, problems: Problems) -> None:
+    if backend.moves == "joints" and not output.joints:
         problems.add((*loc, "joints"), f"is missing; a {output.backend} output needs joints.")
-    if output.backend not in JOINT_BACKENDS and output.joints:
+    if backend.moves == "base" and output.joints:
         problems.add((*loc, "joints"), f"a {output.backend} output has no joints.")
-    if output.backend == "twist_stamped" and not output.frame_id:
+    if backend.has_frame and not output.frame_id:
         problems.add((*loc, "frame_id"), "is missing; a stamped twist is in a frame: base_link.")
-    if output.backend != "twist_stamped" and output.frame_id:
+    if not backend.has_frame and output.frame_id:
         problems.add((*loc, "frame_id"), f"a {output.backend} output does not read it.")
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from qwen_vla_ros.embodiment.backend import Command, JointTrajectory, StampedTwist
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 
 TOLERANCE = 1e-6
@@ -27,32 +27,37 @@ class CommandAudit:
     commands: int = 0
     violations: dict[str, int] = field(default_factory=dict)
 
-    def on_trajectory(
-        self,
-        joints: Sequence[str],
-        positions: Sequence[Sequence[float]],
-        velocities: Sequence[Sequence[float]],
-    ) -> None:
-        """Look at one JointTrajectory: points of positions (rad, m) and velocities."""
+    def hear(self, command: Command) -> None:
+        """Look at what one message on a command topic says."""
         self.commands += 1
-        limits = [self.embodiment.file.safety.joints[joint] for joint in joints]
+        if isinstance(command, JointTrajectory):
+            self._check_joints(command)
+        else:
+            self._check_twist(command)
+
+    def _check_joints(self, command: JointTrajectory) -> None:
+        limits = [self.embodiment.file.safety.joints[joint] for joint in command.joints]
         lower = np.array([limit.lower for limit in limits]) - TOLERANCE
         upper = np.array([limit.upper for limit in limits]) + TOLERANCE
         fastest = np.array([limit.velocity for limit in limits]) + TOLERANCE
-        where, speed = np.array(positions), np.array(velocities)
+        if any(len(point.positions) != len(limits) for point in command.points):
+            self._note("size", ok=False)
+            return
+        where = np.array([point.positions for point in command.points])
+        speed = np.array([point.velocities for point in command.points if point.velocities])
         # Written so that a value that is not a number fails.
         self._note("position", ok=bool(np.all((where >= lower) & (where <= upper))))
-        self._note("velocity", ok=bool(np.all(np.abs(speed) <= fastest)))
-        self._note("end not at rest", ok=bool(np.all(speed[-1] == 0)))
+        if speed.size:  # bare positions have none
+            self._note("velocity", ok=bool(np.all(np.abs(speed) <= fastest)))
+            self._note("end not at rest", ok=bool(np.all(speed[-1] == 0)))
 
-    def on_twist(self, linear: float, angular: float) -> None:
-        """Look at one Twist (m/s, rad/s)."""
-        self.commands += 1
+    def _check_twist(self, command: StampedTwist) -> None:
         base = self.embodiment.file.safety.base
         if base is None:
             return
-        self._note("linear velocity", ok=abs(linear) <= base.linear_velocity + TOLERANCE)
-        self._note("angular velocity", ok=abs(angular) <= base.angular_velocity + TOLERANCE)
+        linear, angular = abs(command.linear), abs(command.angular)
+        self._note("linear velocity", ok=linear <= base.linear_velocity + TOLERANCE)
+        self._note("angular velocity", ok=angular <= base.angular_velocity + TOLERANCE)
 
     @property
     def total_violations(self) -> int:

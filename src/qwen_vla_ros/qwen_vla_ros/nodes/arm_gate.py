@@ -9,13 +9,12 @@ from functools import partial
 from rclpy.logging import get_logger
 from sensor_msgs.msg import JointState
 
-from qwen_vla_ros.clock import NS_PER_S
+from qwen_vla_ros.clock import NS_PER_S, ns_from_stamp
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.execution.chunk_player import ChunkPlayer
 from qwen_vla_ros.execution.seam import SeamLimits
-from qwen_vla_ros.ros.conversions import ns_from_stamp
+from qwen_vla_ros.ros.commands import Output
 from qwen_vla_ros.ros.gate_node import GateNode
-from qwen_vla_ros.ros.outputs import JointOutput
 from qwen_vla_ros.ros.priority import raise_priority
 from qwen_vla_ros.ros.process import main_of
 from qwen_vla_ros.ros.qos import SENSOR
@@ -32,10 +31,10 @@ class Arms:
 
     def __init__(self, node: GateNode, embodiment: Embodiment) -> None:
         file = embodiment.file
-        period_s = 1.0 / file.command.rate_hz
+        self._period_s = 1.0 / file.command.rate_hz
         self._node = node
         self._embodiment = embodiment
-        self._period_ns = round(period_s * NS_PER_S)
+        self._period_ns = round(self._period_s * NS_PER_S)
         self._gate = ArmGate.from_embodiment(embodiment)
         envelope = self._gate.envelope
         # What the gate would stop for must come to it as it is, and not step by step.
@@ -47,10 +46,7 @@ class Arms:
             reach=OUT_OF_REACH * envelope.start_jump,
         )
         self._player = ChunkPlayer(file.safety.max_observation_age_s, limits)
-        self.outputs = [
-            JointOutput(node, output, self._gate.envelope, period_s)
-            for output in file.command.outputs
-        ]
+        self.outputs = [Output(node, output) for output in file.command.outputs]
         for monitor in self._gate.monitors:
             callback = partial(self._on_joint_state, monitor)
             node.create_subscription(JointState, monitor.topic, callback, SENSOR)
@@ -96,8 +92,9 @@ class Arms:
         if self.interlock.latch.level >= Level.HOLD:
             self._player.interrupt()
         if command is not None:
+            envelope, period_s = self._gate.envelope, self._period_s
             for output in self.outputs:
-                output.publish(command)
+                output.publish(command.trajectory(output.spec.joints, envelope, period_s))
 
     def _on_joint_state(self, monitor: JointMonitor, message: JointState) -> None:
         monitor.observe(

@@ -9,13 +9,15 @@ import numpy as np
 from nav_msgs.msg import Odometry
 from rclpy.logging import get_logger
 
+from qwen_vla_ros.clock import ns_from_stamp
+from qwen_vla_ros.embodiment.backend import StampedTwist
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.execution.planar import WAYPOINT_KINDS
 from qwen_vla_ros.execution.pose_history import PoseHistory
 from qwen_vla_ros.execution.waypoint_follower import WaypointFollower
-from qwen_vla_ros.ros.conversions import ns_from_stamp, planar_pose
+from qwen_vla_ros.ros.commands import Output
+from qwen_vla_ros.ros.conversions import planar_pose
 from qwen_vla_ros.ros.gate_node import GateNode
-from qwen_vla_ros.ros.outputs import TwistOutput
 from qwen_vla_ros.ros.priority import raise_priority
 from qwen_vla_ros.ros.process import main_of
 from qwen_vla_ros.ros.qos import SENSOR
@@ -38,7 +40,7 @@ class Base:
         self._follower = WaypointFollower(file.safety.max_observation_age_s)
         rate_hz = max(source.rate_hz for source in file.state)
         self._history = PoseHistory(depth=round(HISTORY_S * rate_hz))
-        self.outputs = [TwistOutput(node, output) for output in file.command.outputs]
+        self.outputs = [Output(node, output) for output in file.command.outputs]
         topic = self._gate.monitor.topic
         node.create_subscription(Odometry, topic, self._on_odometry, SENSOR)
 
@@ -84,8 +86,9 @@ class Base:
         is_silent = wanted is None and not self._follower.is_resting
         command = self._gate.tick(now_ns, steady_ns, wanted, is_silent=is_silent)
         if command is not None:
+            linear, angular = command.tolist()
             for output in self.outputs:
-                output.publish(command)
+                output.publish(StampedTwist(linear=linear, angular=angular, stamp_ns=now_ns))
 
     def _on_odometry(self, message: Odometry) -> None:
         stamp_ns = ns_from_stamp(message.header.stamp)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from qwen_vla_msgs.msg import TaskStatus
 from qwen_vla_msgs.srv import ResetScene
@@ -12,16 +13,15 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
-from visualization_msgs.msg import MarkerArray
 
 from qwen_vla_ros.clock import NS_PER_S
+from qwen_vla_ros.embodiment.backend import Command
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import QwenVlaError
 from qwen_vla_ros.options import MOST_SEED, NodeOptions, option
+from qwen_vla_ros.ros.commands import listen
 from qwen_vla_ros.ros.conversions import stamp_from_ns
 from qwen_vla_ros.ros.driver_cameras import DriverCameras
-from qwen_vla_ros.ros.driver_inputs import DriverInputs
-from qwen_vla_ros.ros.driver_messages import marker_array
 from qwen_vla_ros.ros.driver_outputs import DriverOutputs
 from qwen_vla_ros.ros.lifecycle import STEADY
 from qwen_vla_ros.ros.parameters import declare
@@ -41,6 +41,7 @@ FIRST_STAMP_NS = NS_PER_S
 
 MAX_LAG_NS = 30_000_000
 STATUS_HZ = 5.0
+REFUSAL_LOG_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,15 +85,13 @@ class SimulatorNode(Node):
             self._clock_output = self.create_publisher(Clock, "/clock", SENSOR)
         self._instruction = ""
         self._status_pace = Pace(STATUS_HZ)
-        self._objects = self.create_publisher(MarkerArray, "scene/objects", STATE)
         self._status = self.create_publisher(TaskStatus, "scene/status", STATE)
         self.create_subscription(String, "~/input/instruction", self._on_instruction, LATCHED)
         self.create_service(ResetScene, "~/reset", self._on_reset)
         self._outputs = DriverOutputs(self, embodiment, self._robot)
         self._cameras = DriverCameras(self, self._world, embodiment.file.cameras)
-        self._inputs = DriverInputs(
-            self, self._robot, embodiment.file.command.outputs, lambda: self._time_ns
-        )
+        for output in embodiment.file.command.outputs:
+            listen(self, output, partial(self._on_command, output.topic))
         self.create_timer(TICK_S, self._tick, clock=STEADY)
         self.get_logger().info(
             f"{embodiment.name}, scene {self._seed}: '{self._world.suggest_instruction()}'"
@@ -135,7 +134,6 @@ class SimulatorNode(Node):
         now_ns = self._time_ns
         self._cameras.take(now_ns)
         self._outputs.publish(now_ns)
-        self._objects.publish(marker_array(stamp_from_ns(now_ns), self._world))
         if self._status_pace.is_due(now_ns):
             self._publish_status(now_ns)
 
@@ -153,6 +151,10 @@ class SimulatorNode(Node):
 
     def _on_instruction(self, message: String) -> None:
         self._instruction = message.data
+
+    def _on_command(self, topic: str, command: Command) -> None:
+        if reason := self._robot.accept(topic, command, self._time_ns):
+            self.get_logger().error(f"{topic}: {reason}", throttle_duration_sec=REFUSAL_LOG_S)
 
     def _on_reset(
         self, request: ResetScene.Request, response: ResetScene.Response

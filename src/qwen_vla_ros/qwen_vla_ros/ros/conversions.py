@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import array
+import importlib
 import math
+from functools import cache
+from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -12,7 +15,8 @@ from nav_msgs.msg import Odometry
 from qwen_vla_msgs.msg import ActionChunk as ActionChunkMessage
 from visualization_msgs.msg import MarkerArray
 
-from qwen_vla_ros.clock import NS_PER_S
+from qwen_vla_ros.clock import NS_PER_S, ns_from_stamp
+from qwen_vla_ros.errors import QwenVlaError
 from qwen_vla_ros.types import ActionChunk, FloatArray
 
 try:
@@ -34,9 +38,24 @@ UNIT_TOLERANCE = 1e-2
 """How far the squared length of a quaternion may be from 1."""
 
 
-def ns_from_stamp(stamp: Time) -> int:
-    """Return a time stamp in nanoseconds."""
-    return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
+@cache
+def message_class(name: str) -> type:
+    """Return the class of a message, such as `std_msgs/msg/Bool`.
+
+    Raises:
+        QwenVlaError: Its package is not installed.
+    """
+    package, folder, kind = name.split("/")
+    try:
+        found: type = getattr(importlib.import_module(f"{package}.{folder}"), kind)
+    except (ImportError, AttributeError) as error:
+        raise QwenVlaError(f"message {name} is not here: install {package}.") from error
+    return found
+
+
+def new_message(name: str, /, **fields: Any) -> Any:
+    """Make a message of a type."""
+    return message_class(name)(**fields)
 
 
 def stamp_from_ns(stamp_ns: int) -> Time:

@@ -16,10 +16,10 @@ from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import NotReadyError
 from qwen_vla_ros.options import NodeOptions
+from qwen_vla_ros.ros.commands import Output
 from qwen_vla_ros.ros.conversions import chunk_from_message
 from qwen_vla_ros.ros.graph import require_publisher
 from qwen_vla_ros.ros.lifecycle import ManagedNode
-from qwen_vla_ros.ros.outputs import Output
 from qwen_vla_ros.ros.parameters import declare
 from qwen_vla_ros.ros.priority import settle_memory
 from qwen_vla_ros.ros.qos import COMMAND, LATCHED, SENSOR

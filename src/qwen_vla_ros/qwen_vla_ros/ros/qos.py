@@ -35,3 +35,6 @@ LATCHED = QoSProfile(
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
 """State that a late joiner must see: safety state, prompt, instruction."""
+
+EVERYTHING = QoSProfile(depth=500, reliability=ReliabilityPolicy.RELIABLE)
+"""For a witness, who may be late but must not miss a command."""

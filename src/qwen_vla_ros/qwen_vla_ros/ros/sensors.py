@@ -11,21 +11,14 @@ from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from visualization_msgs.msg import MarkerArray
 
-from qwen_vla_ros.clock import NS_PER_S
+from qwen_vla_ros.clock import NS_PER_S, ns_from_stamp
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.observation.buffer import Gap, ObservationBuffer
-from qwen_vla_ros.ros.conversions import ns_from_stamp, planar_pose, scene_from_markers
+from qwen_vla_ros.ros.conversions import message_class, planar_pose, scene_from_markers
 from qwen_vla_ros.ros.graph import require_publisher
 from qwen_vla_ros.ros.images import ImageError, image_from_message
 from qwen_vla_ros.ros.qos import SENSOR
 from qwen_vla_ros.types import Observation
-
-MESSAGES = {
-    "sensor_msgs/msg/Image": Image,
-    "sensor_msgs/msg/CompressedImage": CompressedImage,
-    "sensor_msgs/msg/JointState": JointState,
-    "nav_msgs/msg/Odometry": Odometry,
-}
 
 
 class Sensors:
@@ -50,11 +43,11 @@ class Sensors:
         self._buffer = ObservationBuffer(embodiment, needs_scene=needs_scene)
         for camera in embodiment.file.cameras:
             callback = partial(self._on_image, camera.name)
-            node.create_subscription(MESSAGES[camera.type], camera.topic, callback, SENSOR)
+            node.create_subscription(message_class(camera.type), camera.topic, callback, SENSOR)
         for source in embodiment.file.state:
             read = self._on_odometry if embodiment.has_base else self._on_joints
             node.create_subscription(
-                MESSAGES[source.type], source.topic, partial(read, source.topic), SENSOR
+                message_class(source.type), source.topic, partial(read, source.topic), SENSOR
             )
         if needs_scene:
             node.create_subscription(MarkerArray, "~/input/scene", self._on_scene, SENSOR)

@@ -8,9 +8,11 @@ from typing import Self
 
 import numpy as np
 
+from qwen_vla_ros.clock import NS_PER_S
+from qwen_vla_ros.embodiment.backend import JointTrajectory, TrajectoryPoint, load_backend
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import EmbodimentError
-from qwen_vla_ros.safety.brake_filter import BrakeFilter, Step, coast
+from qwen_vla_ros.safety.brake_filter import BrakeFilter, Step, coast, stopping_points
 from qwen_vla_ros.safety.envelope import JointEnvelope
 from qwen_vla_ros.safety.gate import Gate, Proposal
 from qwen_vla_ros.safety.interlock import Interlock, Tick
@@ -45,6 +47,30 @@ class JointCommand:
         """Return the command to stay at `position` (J,)."""
         still = np.zeros_like(position)
         return cls(position, still, position, still)
+
+    def trajectory(
+        self, joints: tuple[str, ...], envelope: JointEnvelope, period_s: float
+    ) -> JointTrajectory:
+        """Return what some joints are to do: reach the command in `period_s`, and then brake."""
+        i = envelope.indices(joints)
+        points = [
+            (0.0, self.start_position[i], self.start_velocity[i]),
+            *stopping_points(
+                self.position[i], self.velocity[i], envelope.acceleration[i], period_s
+            ),
+        ]
+        return JointTrajectory(
+            start_ns=0,
+            joints=joints,
+            points=tuple(
+                TrajectoryPoint(
+                    time_from_start_ns=round(seconds * NS_PER_S),
+                    positions=tuple(position.tolist()),
+                    velocities=tuple(velocity.tolist()),
+                )
+                for seconds, position, velocity in points
+            ),
+        )
 
 
 class ArmGate(Gate[JointCommand]):
@@ -107,7 +133,7 @@ class ArmGate(Gate[JointCommand]):
             monitors,
             Interlock.from_embodiment(embodiment),
             1.0 / command.rate_hz,
-            ends_at_rest=all(output.backend == "joint_trajectory" for output in command.outputs),
+            ends_at_rest=all(load_backend(output.backend).is_timed for output in command.outputs),
         )
 
     @property

@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from qwen_vla_ros.embodiment.backend import load_backend
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import EmbodimentError
 from qwen_vla_ros.types import FloatArray
@@ -136,9 +137,10 @@ class JointEnvelope:
     def _require_short_stops(self, embodiment: Embodiment) -> None:
         period = 1.0 / embodiment.file.command.rate_hz
         times = self.velocity / self.acceleration + period
-        backends = {output.backend for output in embodiment.file.command.outputs}
+        outputs = embodiment.file.command.outputs
+        is_timed = any(load_backend(output.backend).is_timed for output in outputs)
         for joint, time in zip(self.names, times, strict=True):
-            if "joint_trajectory" in backends and time > LONGEST_TRAJECTORY_S + SLACK:
+            if is_timed and time > LONGEST_TRAJECTORY_S + SLACK:
                 raise EmbodimentError(
                     f"{embodiment.path}: safety.joints.{joint}: a stop takes {time:.3f} s "
                     "(velocity / acceleration + 1 / command.rate_hz), but a trajectory may cover "

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwen_vla_ros.errors import QwenVlaError
-from qwen_vla_ros.sim.offscreen import OffscreenRenderer
-from qwen_vla_ros.sim.world import Snapshot
+from qwen_vla_ros.sim.offscreen import OffscreenRenderer, Snapshot
 from qwen_vla_ros.types import ImageArray
 
 START_S = 30.0

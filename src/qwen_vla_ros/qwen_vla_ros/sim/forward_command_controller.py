@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from qwen_vla_ros.embodiment.backend import JointTrajectory
 from qwen_vla_ros.types import FloatArray
 
 
@@ -21,8 +22,9 @@ class ForwardCommandController:
         """Forget the last command."""
         self._values: FloatArray | None = None
 
-    def accept(self, values: Sequence[float]) -> str:
-        """Take new positions (J,), or say why not."""
+    def accept(self, command: JointTrajectory, now_ns: int) -> str:  # noqa: ARG002
+        """Take the positions (J,) of the only point, or say why not."""
+        values = command.points[0].positions
         if len(values) != len(self.joints):
             return (
                 f"command size ({len(values)}) does not match number of interfaces "

@@ -7,46 +7,27 @@ are left out.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Protocol
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
 from qwen_vla_ros.clock import NS_PER_S
+from qwen_vla_ros.embodiment.backend import load_backend
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.execution.chunk_player import ChunkPlayer
 from qwen_vla_ros.execution.pose_history import PoseHistory
 from qwen_vla_ros.execution.seam import SeamLimits
 from qwen_vla_ros.execution.waypoint_follower import WaypointFollower
-from qwen_vla_ros.safety.brake_filter import BrakeFilter, stopping_points
+from qwen_vla_ros.safety.arm_gate import JointCommand
+from qwen_vla_ros.safety.brake_filter import BrakeFilter
 from qwen_vla_ros.safety.envelope import BaseEnvelope, JointEnvelope
 from qwen_vla_ros.safety.policy_monitor import OUT_OF_REACH
 from qwen_vla_ros.safety.twist_filter import TwistFilter
-from qwen_vla_ros.sim.forward_command_controller import ForwardCommandController
 from qwen_vla_ros.sim.robot import SimulatedArms, SimulatedBase
-from qwen_vla_ros.sim.trajectory import JointTrajectory, TrajectoryPoint
 from qwen_vla_ros.types import ActionChunk, FloatArray
 
 ODOMETRY_DEPTH = 200
-
-
-class GateStandIn(Protocol):
-    """Takes chunks, gives commands, counts."""
-
-    commands: int
-    commands_limited: int
-
-    @property
-    def is_resting(self) -> bool:
-        """Whether the newest chunk asked for rest."""
-        ...
-
-    def accept(self, chunk: ActionChunk) -> None:
-        """Play this chunk from now on."""
-        ...
-
-    def tick(self, now_ns: int, *, is_held: bool) -> None:
-        """Send the next command; brake while held."""
-        ...
 
 
 class ArmGateStandIn:
@@ -69,6 +50,9 @@ class ArmGateStandIn:
         self._position = robot.measured(embodiment.joints)
         self._velocity: FloatArray = np.zeros_like(self._position)
         self._wanted: FloatArray | None = None
+        self._outputs = [
+            (output, load_backend(output.backend)) for output in embodiment.file.command.outputs
+        ]
         self.commands = 0
         self.commands_limited = 0
 
@@ -99,39 +83,14 @@ class ArmGateStandIn:
                 moving / self._period_s,
                 self._period_s,
             )
-        # The trajectory begins where the last command ended: without this point the controller
-        # would begin it where the joints are measured, and lag would come out as jerk.
-        begin = (0.0, self._position, self._velocity)
+        command = JointCommand(step.position, step.velocity, self._position, self._velocity)
         self._position, self._velocity = step.position, step.velocity
         self.commands += 1
         self.commands_limited += bool(step.limited.any())
-        self._send(begin, now_ns)
-
-    def _send(self, begin: tuple[float, FloatArray, FloatArray], now_ns: int) -> None:
-        points = [
-            begin,
-            *stopping_points(
-                self._position, self._velocity, self._envelope.acceleration, self._period_s
-            ),
-        ]
-        for controller in self._robot.controllers.values():
-            columns = self._envelope.indices(controller.joints)
-            if isinstance(controller, ForwardCommandController):
-                controller.accept(self._position[columns].tolist())
-                continue
-            trajectory = JointTrajectory(
-                start_ns=0,
-                joints=controller.joints,
-                points=tuple(
-                    TrajectoryPoint(
-                        time_from_start_ns=round(seconds * NS_PER_S),
-                        positions=tuple(position[columns]),
-                        velocities=tuple(velocity[columns]),
-                    )
-                    for seconds, position, velocity in points
-                ),
-            )
-            reason = controller.accept(trajectory, now_ns)
+        for output, backend in self._outputs:
+            trajectory = command.trajectory(output.joints, self._envelope, self._period_s)
+            message = backend.write(_plain_message, trajectory, output)
+            reason = self._robot.accept(output.topic, backend.read(message, output), now_ns)
             if reason:
                 raise ValueError(reason)
 
@@ -173,3 +132,8 @@ class BaseGateStandIn:
         self.commands += 1
         self.commands_limited += step.is_limited
         self._robot.controller.accept(now_ns, step.twist[0], step.twist[1], now_ns)
+
+
+def _plain_message(_: str, **fields: Any) -> Any:
+    """Make what reads like a message where there is no ROS."""
+    return SimpleNamespace(**fields)

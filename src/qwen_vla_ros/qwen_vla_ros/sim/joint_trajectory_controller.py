@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from qwen_vla_ros.clock import NS_PER_S
-from qwen_vla_ros.sim.trajectory import JointTrajectory, State, TrajectoryPoint, interpolate
+from qwen_vla_ros.embodiment.backend import JointTrajectory, TrajectoryPoint
+from qwen_vla_ros.sim.trajectory import State, interpolate
 from qwen_vla_ros.types import FloatArray
 
 _AT_REST = float(np.finfo(np.float32).eps)

@@ -5,18 +5,27 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import mujoco
 import numpy as np
 
 from qwen_vla_ros.errors import QwenVlaError
-from qwen_vla_ros.sim.world import Snapshot
-from qwen_vla_ros.types import ImageArray
+from qwen_vla_ros.types import FloatArray, ImageArray
 
 _EGL_PLATFORM_DEVICE_EXT = 0x313F
 _MAX_DEVICES = 16
 _MAX_GEOMS = 1000
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a camera needs to draw a moment, so that it can be drawn in another thread."""
+
+    positions: FloatArray
+    mocap_positions: FloatArray
+    mocap_quaternions: FloatArray
 
 
 class OffscreenRenderer:

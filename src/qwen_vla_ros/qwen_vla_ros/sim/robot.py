@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from qwen_vla_ros.embodiment.backend import load_backend
 from qwen_vla_ros.embodiment.embodiment import Embodiment
-from qwen_vla_ros.embodiment.schema import OutputSpec
+from qwen_vla_ros.embodiment.schema import WORLDS, OutputSpec
 from qwen_vla_ros.errors import QwenVlaError, suggest
-from qwen_vla_ros.sim.aloha_cell import AlohaCell
+from qwen_vla_ros.plugins import load_plugin
 from qwen_vla_ros.sim.diff_drive_controller import DiffDriveController
 from qwen_vla_ros.sim.forward_command_controller import ForwardCommandController
 from qwen_vla_ros.sim.joint_trajectory_controller import JointTrajectoryController
-from qwen_vla_ros.sim.room import Room
 from qwen_vla_ros.sim.world import JointWorld, WheeledWorld
 from qwen_vla_ros.types import FloatArray
 
@@ -40,6 +41,10 @@ class SimulatedArms:
         self.world.reset(seed)
         for controller in self.controllers.values():
             controller.reset()
+
+    def accept(self, topic: str, command: Any, now_ns: int) -> str:
+        """Give a JointTrajectory to a topic's controller; returns why it refuses, or nothing."""
+        return self.controllers[topic].accept(command, now_ns)
 
     def step(self, now_ns: int) -> None:
         """Advance by one period of the world; the controllers' clock reads `now_ns`."""
@@ -71,21 +76,16 @@ class SimulatedArms:
             if joint not in self.world.joints:
                 known = suggest(joint, self.world.joints)
                 raise QwenVlaError(f"the simulated robot has no joint '{joint}'.{known}")
-        if output.backend == "joint_trajectory":
+        if load_backend(output.backend).is_timed:
             return JointTrajectoryController(output.joints, update_period_s=self.world.period_s)
-        if output.backend == "forward_position":
-            return ForwardCommandController(output.joints)
-        raise _no_controller(output)
+        return ForwardCommandController(output.joints)
 
 
 class SimulatedBase:
     """Two wheels under one controller."""
 
-    def __init__(self, embodiment: Embodiment, world: WheeledWorld) -> None:
+    def __init__(self, world: WheeledWorld) -> None:
         self.world = world
-        for output in embodiment.file.command.outputs:
-            if output.backend not in ("twist", "twist_stamped"):
-                raise _no_controller(output)
         self.controller = DiffDriveController(
             wheel_separation_m=world.wheel_separation_m, wheel_radius_m=world.wheel_radius_m
         )
@@ -94,6 +94,10 @@ class SimulatedBase:
         """Put world and controller back to their start; the odometry begins anew."""
         self.world.reset(seed)
         self.controller.reset(*self.world.wheel_positions())
+
+    def accept(self, _: str, command: Any, now_ns: int) -> str:
+        """Give a StampedTwist to the controller; returns why it refuses, or nothing."""
+        return self.controller.accept(command.stamp_ns, command.linear, command.angular, now_ns)
 
     def step(self, now_ns: int) -> None:
         """Advance by one period of the world; the controller's clock reads `now_ns`."""
@@ -117,25 +121,20 @@ def make_robot(embodiment: Embodiment, seed: int = 0) -> SimulatedRobot:
         QwenVlaError: The file names no world, or asks for a camera, a joint or a controller that
             the world lacks.
     """
-    simulation = embodiment.file.simulation
-    if simulation is None:
-        raise QwenVlaError(
-            f"{embodiment.name} cannot be simulated: its file has no 'simulation' section."
-        )
-    robot: SimulatedRobot
-    if simulation.world == "aloha_cell":
-        robot = SimulatedArms(embodiment, AlohaCell())
-    else:
-        robot = SimulatedBase(embodiment, Room())
+    world: JointWorld | WheeledWorld = load_plugin(WORLDS, embodiment.world).World()
     for camera in embodiment.file.cameras:
-        if camera.name not in robot.world.cameras:
-            known = suggest(camera.name, robot.world.cameras)
-            raise QwenVlaError(f"{simulation.world} has no camera '{camera.name}'.{known}")
+        if camera.name not in world.cameras:
+            known = suggest(camera.name, world.cameras)
+            raise QwenVlaError(f"{embodiment.world} has no camera '{camera.name}'.{known}")
+    moves = "joints" if isinstance(world, JointWorld) else "base"
+    for output in embodiment.file.command.outputs:
+        if load_backend(output.backend).moves != moves:
+            raise QwenVlaError(
+                f"{embodiment.world} has no controller for backend '{output.backend}' "
+                f"({output.topic})."
+            )
+    robot: SimulatedRobot = (
+        SimulatedArms(embodiment, world) if isinstance(world, JointWorld) else SimulatedBase(world)
+    )
     robot.reset(seed)
     return robot
-
-
-def _no_controller(output: OutputSpec) -> QwenVlaError:
-    return QwenVlaError(
-        f"the simulated robot has no controller for backend '{output.backend}' ({output.topic})."
-    )

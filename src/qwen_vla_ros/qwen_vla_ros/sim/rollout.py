@@ -16,7 +16,7 @@ from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.execution.succession import Succession
 from qwen_vla_ros.prompt.build import build_prompt, with_state
-from qwen_vla_ros.sim.gate_stand_in import ArmGateStandIn, BaseGateStandIn, GateStandIn
+from qwen_vla_ros.sim.gate_stand_in import ArmGateStandIn, BaseGateStandIn
 from qwen_vla_ros.sim.robot import SimulatedArms, SimulatedRobot
 from qwen_vla_ros.types import ActionChunk, Observation, Policy
 
@@ -105,7 +105,7 @@ class _Episode:
         self._pending: deque[tuple[int, ActionChunk, float]] = deque()
         self._rested_ns: int | None = None
         self._asked_ns = 0
-        self.gate: GateStandIn = (
+        self.gate = (
             ArmGateStandIn(embodiment, robot)
             if isinstance(robot, SimulatedArms)
             else BaseGateStandIn(embodiment, robot)

@@ -1,4 +1,4 @@
-"""A joint trajectory and its interpolation, as ros2_controllers does it."""
+"""Interpolation of a joint trajectory, as ros2_controllers does it."""
 
 from __future__ import annotations
 
@@ -8,26 +8,6 @@ import numpy as np
 
 from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.types import FloatArray
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrajectoryPoint:
-    """Where the joints shall be `time_from_start_ns` after the start; empty means not given."""
-
-    time_from_start_ns: int
-    positions: tuple[float, ...]
-    velocities: tuple[float, ...] = ()
-    accelerations: tuple[float, ...] = ()
-    effort: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class JointTrajectory:
-    """What trajectory_msgs/JointTrajectory says; a start of 0 means now."""
-
-    start_ns: int
-    joints: tuple[str, ...]
-    points: tuple[TrajectoryPoint, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,7 @@ STILL_RAD, STILL_M, STILL_NS = 0.006, 0.00025, 100_000_000
 SEEN = 16
 
 
-class AlohaExpert:
+class Expert:
     """A `Policy` for the ALOHA cell."""
 
     def __init__(self, embodiment: Embodiment) -> None:

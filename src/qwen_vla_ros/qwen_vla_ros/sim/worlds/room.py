@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import mujoco
 import numpy as np
 
-from qwen_vla_ros.sim.mujoco_world import MujocoWorld
 from qwen_vla_ros.sim.room_model import (
     BALL_RADIUS_M,
     BOX_EDGE_M,
@@ -18,7 +17,7 @@ from qwen_vla_ros.sim.room_model import (
     object_names,
 )
 from qwen_vla_ros.sim.target import named_object
-from qwen_vla_ros.sim.world import Verdict
+from qwen_vla_ros.sim.world import Verdict, WheeledWorld
 from qwen_vla_ros.types import FloatArray
 
 REACH_M = 0.5
@@ -36,11 +35,10 @@ SETTLE_S = 0.2
 _OUT_OF_SIGHT = (0.0, 0.0, -5.0)
 
 
-class Room(MujocoWorld):
+class World(WheeledWorld):
     """The base starts at the origin of the world frame, looking along x."""
 
     cameras: tuple[str, ...] = ("front",)
-    overview = "overview"
     frame_id = "odom"
     wheel_separation_m = WHEEL_SEPARATION_M
     wheel_radius_m = WHEEL_RADIUS_M

@@ -9,10 +9,9 @@ import mujoco
 import numpy as np
 
 from qwen_vla_ros.sim.aloha_model import CUBE_EDGE_M, CUBES, compile_aloha_cell
-from qwen_vla_ros.sim.mujoco_world import MujocoWorld
 from qwen_vla_ros.sim.target import named_object
 from qwen_vla_ros.sim.transfer_judge import TransferJudge
-from qwen_vla_ros.sim.world import Verdict
+from qwen_vla_ros.sim.world import JointWorld, Verdict
 from qwen_vla_ros.types import FloatArray
 
 SIDES = ("left", "right")
@@ -30,11 +29,10 @@ MAX_YAW = 0.25
 SETTLE_S = 0.3
 
 
-class AlohaCell(MujocoWorld):
+class World(JointWorld):
     """Two arms, three cubes. The world frame is the URDF's `world` link."""
 
     cameras: tuple[str, ...] = ("cam_high", "cam_left_wrist", "cam_right_wrist")
-    overview = "overview"
     frame_id = "world"
 
     def __init__(self, period_s: float = 0.01) -> None:

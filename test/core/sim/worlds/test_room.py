@@ -5,8 +5,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from qwen_vla_ros.sim.room import APART_M, IN_SIGHT, NEAREST_M, REACH_M
 from qwen_vla_ros.sim.target import named_object
+from qwen_vla_ros.sim.worlds.room import APART_M, IN_SIGHT, NEAREST_M, REACH_M
 
 NOW = 1_000_000_000
 

@@ -8,9 +8,9 @@ import pytest
 
 from qwen_vla_ros.embodiment.kinematics import Kinematics
 from qwen_vla_ros.errors import QwenVlaError
-from qwen_vla_ros.sim.aloha_cell import APART_M, ARM_JOINTS, START_POSE
 from qwen_vla_ros.sim.aloha_model import CUBE_EDGE_M, compile_aloha_cell
 from qwen_vla_ros.sim.target import named_object
+from qwen_vla_ros.sim.worlds.aloha_cell import APART_M, ARM_JOINTS, START_POSE
 
 
 @pytest.fixture

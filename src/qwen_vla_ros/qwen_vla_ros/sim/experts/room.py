@@ -25,7 +25,7 @@ APPROACH_GAIN = 0.8
 ARRIVED_M = 0.02
 
 
-class RoomExpert:
+class Expert:
     """A `Policy` for the room. It remembers nothing: every chunk follows from one observation."""
 
     def __init__(self, embodiment: Embodiment) -> None:
