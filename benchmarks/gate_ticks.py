@@ -92,7 +92,7 @@ def measure(runs: int, seconds: float) -> tuple[FloatArray, list[Stretch], list[
             operator.wait_for_policy(120)
             instruction = operator.reset(0)
             operator.arm(30)
-            gate = supervisor.process_id(bringup.gate)
+            gate = supervisor.process_id("gate")
             with watched(file):
                 alternate = threading.Thread(
                     target=_alternate, args=(gate, runs, seconds, stretches)

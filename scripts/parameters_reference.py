@@ -19,7 +19,7 @@ from qwen_vla_ros.ros.lifecycle import ManagedParameters
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "parameters.md"
 NODES: tuple[tuple[str, tuple[type[Options], ...]], ...] = (
     ("policy", (policy.Parameters, ManagedParameters)),
-    ("arm_gate, base_gate", (NodeOptions, ManagedParameters)),
+    ("gate", (NodeOptions, ManagedParameters)),
     ("simulator", (simulator.Parameters,)),
 )
 COMMANDS: tuple[tuple[str, type[Options]], ...] = (

@@ -2,7 +2,7 @@
 
 from setuptools import find_packages, setup
 
-NODES = ("policy", "arm_gate", "base_gate", "simulator")
+NODES = ("policy", "gate", "simulator")
 
 setup(
     name="qwen_vla_ros",

@@ -12,18 +12,18 @@ def said(**changes: str) -> Bringup:
 
 def test_a_simulated_robot_gets_policy_gate_and_simulator():
     nodes = Bringup(robot="aloha_sim", policy="expert").nodes()
-    assert [node.executable for node in nodes] == ["policy", "arm_gate", "simulator"]
+    assert [node.executable for node in nodes] == ["policy", "gate", "simulator"]
 
 
 def test_a_base_gets_the_base_gate():
     nodes = said(robot="diffbot_sim").nodes()
-    assert [node.executable for node in nodes] == ["policy", "base_gate", "simulator"]
+    assert [node.executable for node in nodes] == ["policy", "gate", "simulator"]
 
 
 def test_hardware_gets_no_simulator(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     bringup = Bringup(robot="aloha_sim", backend="hardware", checkpoint=str(tmp_path))
-    assert [node.executable for node in bringup.nodes()] == ["policy", "arm_gate"]
+    assert [node.executable for node in bringup.nodes()] == ["policy", "gate"]
 
 
 def test_every_setting_of_the_model_reaches_its_node(tmp_path):
@@ -55,7 +55,7 @@ def test_the_policy_cannot_reach_a_controller():
 def test_arguments_are_written_as_ros_reads_them():
     gate = Bringup(robot="aloha_sim", policy="expert", namespace="cell_1").nodes()[1]
     arguments = " ".join(gate.ros_arguments())
-    assert "-r __node:=arm_gate -r __ns:=/cell_1" in arguments
+    assert "-r __node:=gate -r __ns:=/cell_1" in arguments
     assert f'-p embodiment:="{load_embodiment("aloha_sim").path}"' in arguments
     assert "-p use_sim_time:=false" in arguments
     assert "-r ~/input/action_chunk:=policy/output/action_chunk" in arguments

@@ -82,6 +82,6 @@ def test_colcon_builds_the_three_packages(root, our_files, tmp_path):
 def test_ros_tools_find_the_packages_and_their_programs():
     index = PREFIX / "share" / "ament_index" / "resource_index" / "packages"
     assert all((index / name).exists() for name in ("qwen_vla", "qwen_vla_msgs", "qwen_vla_ros"))
-    for node in ("policy", "arm_gate", "base_gate", "simulator"):
+    for node in ("policy", "gate", "simulator"):
         assert os.access(PREFIX / "lib" / "qwen_vla_ros" / node, os.X_OK), node
     assert (PREFIX / "share" / "qwen_vla" / "launch" / "bringup.launch.py").is_file()

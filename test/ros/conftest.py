@@ -265,7 +265,7 @@ class ArmsObserver:
         self.chunks = 0
         self.safety: SafetyState | None = None
         node, chunks = graph.node, "policy/output/action_chunk"
-        safety = "arm_gate/output/safety_state"
+        safety = "gate/output/safety_state"
         node.create_subscription(JointState, "joint_states", self._on_joints, SENSOR)
         node.create_subscription(ActionChunk, chunks, self._on_chunk, COMMAND)
         node.create_subscription(SafetyState, safety, self._on_safety, LATCHED)

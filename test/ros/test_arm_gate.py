@@ -124,7 +124,7 @@ class FakePolicy:
         self._begin_ns = 0
         self._begin_at = 0.0
         self._publisher = self.node.create_publisher(
-            ActionChunkMessage, "arm_gate/input/action_chunk", COMMAND
+            ActionChunkMessage, "gate/input/action_chunk", COMMAND
         )
         self.node.create_timer(0.1, self._propose)
 
@@ -179,11 +179,11 @@ class Operator:
         self.states: list[SafetyState] = []
         node = graph.node
         node.create_subscription(
-            SafetyState, "arm_gate/output/safety_state", self.states.append, LATCHED
+            SafetyState, "gate/output/safety_state", self.states.append, LATCHED
         )
-        self.stop_input = node.create_publisher(Bool, "arm_gate/input/stop", COMMAND)
-        self._arm = node.create_client(Trigger, "arm_gate/arm")
-        self._stop = node.create_client(Trigger, "arm_gate/stop")
+        self.stop_input = node.create_publisher(Bool, "gate/input/stop", COMMAND)
+        self._arm = node.create_client(Trigger, "gate/arm")
+        self._stop = node.create_client(Trigger, "gate/stop")
 
     @property
     def state(self) -> SafetyState:
@@ -240,7 +240,7 @@ class Cell:
         self.arms = FakeArms(graph, robot)
         self.policy = FakePolicy(graph, robot)
         self.operator = Operator(graph)
-        self.gate = graph.start("arm_gate", {"embodiment": str(robot.path)})
+        self.gate = graph.start("gate", {"embodiment": str(robot.path)})
 
     def moves(self) -> None:
         """Be armed and in motion."""
@@ -407,7 +407,7 @@ def test_a_second_publisher_of_joint_states_stops_the_arm(moving):
 
 def test_deactivating_brakes_and_activating_again_does_not_arm(moving):
     node = moving.graph.node
-    client = node.create_client(ChangeState, "arm_gate/change_state")
+    client = node.create_client(ChangeState, "gate/change_state")
 
     def change(transition):
         assert moving.graph.wait_for(client.service_is_ready, 5)
@@ -450,7 +450,7 @@ def test_a_killed_gate_leaves_a_motion_that_ends_by_itself(ros_graph, aloha):
 def test_a_gate_that_nobody_listens_to_refuses_with_a_sentence(ros_graph, aloha):
     node = ros_graph.node
     states = node.create_publisher(JointState, "joint_states", STATE)
-    gate = ros_graph.start("arm_gate", {"embodiment": str(aloha.path)})
+    gate = ros_graph.start("gate", {"embodiment": str(aloha.path)})
     sentence = (
         "cannot activate: command topic '/left_arm_controller/joint_trajectory' has no subscriber."
     )
@@ -468,7 +468,7 @@ def test_a_gate_that_nobody_listens_to_refuses_with_a_sentence(ros_graph, aloha)
 
 def test_with_a_second_gate_neither_lets_itself_be_armed(ros_graph, aloha):
     cell = Cell(ros_graph, aloha)
-    second = ros_graph.start("arm_gate", {"embodiment": str(aloha.path)})
+    second = ros_graph.start("gate", {"embodiment": str(aloha.path)})
 
     def is_known():
         return "another publisher" in cell.gate.output + second.output or (
@@ -487,7 +487,7 @@ def test_the_gate_process_knows_no_model_nor_simulator_and_starts_in_a_second():
     code = (
         # Of the processor's time: what others take of it meanwhile says nothing about the gate.
         "import time; begin = time.process_time()\n"
-        "import sys, qwen_vla_ros.nodes.arm_gate, qwen_vla_ros.nodes.base_gate\n"
+        "import sys, qwen_vla_ros.nodes.gate\n"
         "from qwen_vla_ros.embodiment.load import load_embodiment\n"
         "load_embodiment('aloha_sim')\n"
         "print(time.process_time() - begin)\n"

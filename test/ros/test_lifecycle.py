@@ -47,7 +47,7 @@ def change(ros_graph):
 def test_nodes_survive_many_cycles_and_work_afterwards(ros_graph, change):
     processes = ros_graph.bring_up(ToldFromOutside(robot="diffbot_sim", policy="expert"))
     assert processes["simulator"].wait_for_line("diffbot_sim, scene", 30)
-    for node in ("base_gate", "policy"):
+    for node in ("gate", "policy"):
         for _ in range(CYCLES):
             assert change(node, Transition.TRANSITION_CONFIGURE), processes[node].output
             assert ros_graph.wait_for(lambda n=node: change(n, Transition.TRANSITION_ACTIVATE), 10)
@@ -55,7 +55,7 @@ def test_nodes_survive_many_cycles_and_work_afterwards(ros_graph, change):
             assert change(node, Transition.TRANSITION_CLEANUP), processes[node].output
         assert change(node, Transition.TRANSITION_CONFIGURE)
         assert ros_graph.wait_for(lambda n=node: change(n, Transition.TRANSITION_ACTIVATE), 10)
-    assert ros_graph.wait_for(lambda: ros_graph.call("base_gate/arm").success, 10)
+    assert ros_graph.wait_for(lambda: ros_graph.call("gate/arm").success, 10)
     client = ActionClient(ros_graph.node, ExecuteInstruction, "execute_instruction")
     assert ros_graph.wait_for(client.server_is_ready, 10)
     goal = ExecuteInstruction.Goal(instruction="go to the green ball", time_limit_s=30.0)

@@ -71,7 +71,7 @@ def swinging(ros_graph):
         witness.policy = processes["policy"]
         assert ros_graph.wait_for(witness.action.server_is_ready, 40)
         assert processes["policy"].wait_for_line("[policy]: active", 40)
-        assert ros_graph.wait_for(lambda: ros_graph.call("arm_gate/arm").success, 20)
+        assert ros_graph.wait_for(lambda: ros_graph.call("gate/arm").success, 20)
         goal = witness.send_goal("swing gently", seconds)
         assert ros_graph.wait_for(lambda: witness.is_moving(MOVING), 10 + BUSY_S), processes[
             "policy"
@@ -137,7 +137,7 @@ def test_a_server_that_is_back_arms_nothing(ros_graph, swinging):
     server.process.kill()
     server.process.wait(10)
     assert ros_graph.wait_for(lambda: witness.safety.cause == "policy_silent", 3 + BUSY_S)
-    assert ros_graph.call("arm_gate/stop").success
+    assert ros_graph.call("gate/stop").success
     assert ros_graph.wait_for(lambda: witness.safety.level == SafetyState.STOP, BUSY_S)
     time.sleep(0.5)
     stopped_s, chunks = witness.now_s(), witness.chunks
@@ -149,7 +149,7 @@ def test_a_server_that_is_back_arms_nothing(ros_graph, swinging):
         time.sleep(1.0)
     assert witness.last_motion_s(stopped_s) == stopped_s
     assert not witness.safety.armed
-    assert ros_graph.wait_for(lambda: ros_graph.call("arm_gate/arm").success, 20)
+    assert ros_graph.wait_for(lambda: ros_graph.call("gate/arm").success, 20)
     witness.send_goal("swing gently", 20.0)
     assert ros_graph.wait_for(lambda: witness.is_moving(MOVING), BUSY_S)
 

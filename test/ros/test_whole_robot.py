@@ -29,7 +29,7 @@ def moving_arms(ros_graph):
     observer = ros_graph.observe_arms()
     assert ros_graph.wait_for(observer.action.server_is_ready, 40)
     assert processes["policy"].wait_for_line("[policy]: active", 40)
-    assert ros_graph.wait_for(lambda: ros_graph.call("arm_gate/arm").success, 20)
+    assert ros_graph.wait_for(lambda: ros_graph.call("gate/arm").success, 20)
     observer.send_goal("hand over the red cube", 30.0)
     assert ros_graph.wait_for(lambda: observer.speeds[-1][1] > MOVING, 10)
     time.sleep(0.5)
@@ -52,7 +52,7 @@ def test_arms_rest_within_300_ms_of_the_chunks_end_when_the_policy_is_lost(
 
 def test_arms_rest_within_200_ms_when_the_gate_itself_is_killed(moving_arms):
     processes, observer = moving_arms
-    processes["arm_gate"].send_signal(signal.SIGKILL)
+    processes["gate"].send_signal(signal.SIGKILL)
     killed_s = observer.now_s()
     time.sleep(1.0)
     # 200 ms of commanded motion, and what the simulated servos lag behind it.
@@ -62,12 +62,12 @@ def test_arms_rest_within_200_ms_when_the_gate_itself_is_killed(moving_arms):
 def test_a_stop_rests_the_arms_and_only_an_arming_ends_it(ros_graph, moving_arms):
     _, observer = moving_arms
     stopped_s = observer.now_s()
-    assert ros_graph.call("arm_gate/stop").success
+    assert ros_graph.call("gate/stop").success
     assert ros_graph.wait_for(lambda: observer.safety.cause == "stop_request", 1)
     time.sleep(1.2)
     assert observer.last_motion_s() - stopped_s < 0.5
     assert not observer.safety.armed
-    assert ros_graph.call("arm_gate/arm").success
+    assert ros_graph.call("gate/arm").success
 
 
 def test_a_mock_swings_the_arms_without_a_server_and_without_a_model(ros_graph):
@@ -75,7 +75,7 @@ def test_a_mock_swings_the_arms_without_a_server_and_without_a_model(ros_graph):
     observer = ros_graph.observe_arms()
     assert ros_graph.wait_for(observer.action.server_is_ready, 40)
     assert processes["policy"].wait_for_line("[policy]: active", 40)
-    assert ros_graph.wait_for(lambda: ros_graph.call("arm_gate/arm").success, 20)
+    assert ros_graph.wait_for(lambda: ros_graph.call("gate/arm").success, 20)
     observer.send_goal("swing gently", 30.0)
     assert ros_graph.wait_for(lambda: observer.is_moving(0.1), 15), processes["policy"].output
 

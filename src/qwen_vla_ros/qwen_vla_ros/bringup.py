@@ -83,11 +83,6 @@ class Bringup(BringupOptions):
         """Whether the robot is one of the processes, and all of them run on this machine."""
         return self.backend == "mujoco"
 
-    @property
-    def gate(self) -> str:
-        """Name of the gate that this robot needs."""
-        return gate_of(self.embodiment)
-
     def nodes(self) -> tuple[NodeSpec, ...]:
         """Return the processes of the graph.
 
@@ -144,7 +139,7 @@ class Bringup(BringupOptions):
                 "use_sim_time": self.use_sim_time,
             },
             (
-                ("~/input/safety_state", f"{self.gate}/output/safety_state"),
+                ("~/input/safety_state", "gate/output/safety_state"),
                 ("~/input/task_status", "scene/status"),
                 ("~/input/scene", "scene/objects"),
             ),
@@ -153,7 +148,7 @@ class Bringup(BringupOptions):
 
     def _gate(self) -> NodeSpec:
         return self._node(
-            self.gate,
+            "gate",
             {"use_sim_time": self.use_sim_time},
             (
                 ("~/input/action_chunk", "policy/output/action_chunk"),
@@ -170,11 +165,6 @@ class Bringup(BringupOptions):
             (("~/input/instruction", "policy/output/instruction"),),
             stop_order=2,
         )
-
-
-def gate_of(robot: Embodiment) -> str:
-    """Return the name of the gate that a robot needs."""
-    return "base_gate" if robot.has_base else "arm_gate"
 
 
 def environment(*, one_host: bool) -> dict[str, str]:

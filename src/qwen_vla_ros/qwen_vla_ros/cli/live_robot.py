@@ -35,7 +35,7 @@ def live_robot(bringup: Bringup, log: Path) -> Iterator[tuple[Operator, Supervis
 
         supervisor = Supervisor(bringup.nodes(), environment(one_host=True), say)
         supervisor.start()
-        operator = Operator(bringup.embodiment.name, bringup.gate, bringup.namespace)
+        operator = Operator(bringup.embodiment.name, bringup.namespace)
         try:
             yield operator, supervisor
         finally:

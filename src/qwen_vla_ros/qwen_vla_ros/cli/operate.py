@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from qwen_vla_ros.bringup import gate_of
 from qwen_vla_ros.cli.session import rclpy_session
 from qwen_vla_ros.embodiment.load import load_embodiment
 
@@ -104,7 +103,7 @@ def _operator(robot: str, namespace: str) -> Iterator[Operator]:
     with rclpy_session(one_host=embodiment.file.simulation is not None):
         from qwen_vla_ros.ros.operator import Operator
 
-        operator = Operator(embodiment.name, gate_of(embodiment), namespace)
+        operator = Operator(embodiment.name, namespace)
         try:
             yield operator
         finally:

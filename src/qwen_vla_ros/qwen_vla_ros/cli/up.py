@@ -11,7 +11,7 @@ from rich.markup import escape
 from qwen_vla_ros.bringup import Bringup, environment
 from qwen_vla_ros.supervisor import Supervisor
 
-COLOURS = {"policy": "cyan", "arm_gate": "green", "base_gate": "green", "simulator": "magenta"}
+COLOURS = {"policy": "cyan", "gate": "green", "simulator": "magenta"}
 console = Console(highlight=False)
 
 

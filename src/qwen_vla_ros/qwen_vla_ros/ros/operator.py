@@ -31,19 +31,18 @@ JUMP_IS_SEEN_S = 0.3
 class Operator:
     """A client of one robot's policy and gate; spins only while one of its methods waits."""
 
-    def __init__(self, robot: str, gate: str, namespace: str = "") -> None:
-        """Join the graph; `gate` is the name of the gate node of the robot named `robot`."""
+    def __init__(self, robot: str, namespace: str = "") -> None:
+        """Join the graph of the robot named `robot`, whose nodes live in `namespace`."""
         self._robot = robot
-        self._gate = gate
         self.node = Node("operator", namespace=namespace)
         self._executor: Executor = EventsExecutor()
         self._executor.add_node(self.node)
         self._safety: SafetyState | None = None
         self.node.create_subscription(
-            SafetyState, f"{gate}/output/safety_state", self._on_safety, LATCHED
+            SafetyState, "gate/output/safety_state", self._on_safety, LATCHED
         )
-        self._arm = self.node.create_client(Trigger, f"{gate}/arm")
-        self._stop = self.node.create_client(Trigger, f"{gate}/stop")
+        self._arm = self.node.create_client(Trigger, "gate/arm")
+        self._stop = self.node.create_client(Trigger, "gate/stop")
         self._reset = self.node.create_client(ResetScene, "simulator/reset")
         self._action = ActionClient(self.node, ExecuteInstruction, "execute_instruction")
 
@@ -55,7 +54,7 @@ class Operator:
             NotReadyError: It has said nothing yet.
         """
         if self._safety is None:
-            raise NotReadyError(f"gate '{self._gate}' has not told its safety state.")
+            raise NotReadyError("the gate has not said its safety state.")
         return self._safety
 
     def close(self) -> None:

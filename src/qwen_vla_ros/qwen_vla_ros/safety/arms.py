@@ -1,40 +1,35 @@
-"""The gate process of a robot's joints: the only one that speaks to their controllers."""
+"""All commanded joints of a robot: their chunk player and their gate."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
-from functools import partial
 
-from rclpy.logging import get_logger
-from sensor_msgs.msg import JointState
-
-from qwen_vla_ros.clock import NS_PER_S, ns_from_stamp
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.execution.chunk_player import ChunkPlayer
 from qwen_vla_ros.execution.seam import SeamLimits
-from qwen_vla_ros.ros.commands import Output
-from qwen_vla_ros.ros.gate_node import GateNode
-from qwen_vla_ros.ros.priority import raise_priority
-from qwen_vla_ros.ros.process import main_of
-from qwen_vla_ros.ros.qos import SENSOR
 from qwen_vla_ros.safety.arm_gate import ArmGate
 from qwen_vla_ros.safety.interlock import Interlock
 from qwen_vla_ros.safety.joint_monitor import JointMonitor
 from qwen_vla_ros.safety.latch import Level
+from qwen_vla_ros.safety.limb import Commands
 from qwen_vla_ros.safety.policy_monitor import OUT_OF_REACH
 from qwen_vla_ros.types import ActionChunk
 
 
 class Arms:
-    """All commanded joints of a robot: their chunk player, their gate, and their controllers."""
+    """Plays chunks of joint positions; see `Limb`."""
 
-    def __init__(self, node: GateNode, embodiment: Embodiment) -> None:
+    def __init__(self, embodiment: Embodiment) -> None:
+        """Make the gate of one robot's joints.
+
+        Raises:
+            EmbodimentError: No joint is commanded, one has no limits, or nothing reports it.
+        """
         file = embodiment.file
-        self._period_s = 1.0 / file.command.rate_hz
-        self._node = node
         self._embodiment = embodiment
-        self._period_ns = round(self._period_s * NS_PER_S)
+        self._outputs = file.command.outputs
+        self._period_s = 1.0 / file.command.rate_hz
         self._gate = ArmGate.from_embodiment(embodiment)
         envelope = self._gate.envelope
         # What the gate would stop for must come to it as it is, and not step by step.
@@ -46,10 +41,11 @@ class Arms:
             reach=OUT_OF_REACH * envelope.start_jump,
         )
         self._player = ChunkPlayer(file.safety.max_observation_age_s, limits)
-        self.outputs = [Output(node, output) for output in file.command.outputs]
-        for monitor in self._gate.monitors:
-            callback = partial(self._on_joint_state, monitor)
-            node.create_subscription(JointState, monitor.topic, callback, SENSOR)
+
+    @property
+    def monitors(self) -> tuple[JointMonitor, ...]:
+        """What takes in the joint states, one per source."""
+        return self._gate.monitors
 
     @property
     def interlock(self) -> Interlock:
@@ -61,12 +57,16 @@ class Arms:
         """Whether no joint moves, neither as commanded nor as measured."""
         return self._gate.is_at_rest
 
-    def missing(self) -> str:
+    @property
+    def is_resting(self) -> bool:
+        """Whether the newest chunk asked for rest."""
+        return self._player.is_resting
+
+    def missing(self, steady_ns: int) -> str:
         """Say what is missing or moving."""
-        for monitor in self._gate.monitors:
+        for monitor in self.monitors:
             if monitor.position is None:
-                causes = monitor.stops(time.monotonic_ns())
-                return "; ".join(cause.detail for cause in causes)
+                return "; ".join(cause.detail for cause in monitor.stops(steady_ns))
         return "" if self._gate.is_still else "the arm moves; the gate activates only at rest"
 
     def accept(self, chunk: ActionChunk, steady_ns: int) -> str:
@@ -84,41 +84,17 @@ class Arms:
         """Let commands pass, beginning where the joints are."""
         return self._gate.arm(steady_ns)
 
-    def tick(self, now_ns: int, steady_ns: int) -> None:
+    def tick(self, now_ns: int, steady_ns: int) -> Commands:
         """Command where the joints are to be one period from now."""
-        wanted = self._player.at(now_ns + self._period_ns)
+        wanted = self._player.at(now_ns + round(self._period_s * NS_PER_S))
         is_silent = wanted is None and not self._player.is_resting
         command = self._gate.tick(now_ns, steady_ns, wanted, is_silent=is_silent)
         if self.interlock.latch.level >= Level.HOLD:
             self._player.interrupt()
-        if command is not None:
-            envelope, period_s = self._gate.envelope, self._period_s
-            for output in self.outputs:
-                output.publish(command.trajectory(output.spec.joints, envelope, period_s))
-
-    def _on_joint_state(self, monitor: JointMonitor, message: JointState) -> None:
-        monitor.observe(
-            message.name,
-            message.position,
-            message.velocity,
-            ns_from_stamp(message.header.stamp),
-            self._node.now_ns(),
-            time.monotonic_ns(),
-        )
-
-
-class ArmGateNode(GateNode):
-    """Plays chunks of joint positions through the gate."""
-
-    def __init__(self) -> None:
-        super().__init__("arm_gate", Arms)
-
-
-def main() -> int:
-    """Run the arm gate."""
-    get_logger("arm_gate").info(raise_priority())
-    return main_of(ArmGateNode)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+        if command is None:
+            return []
+        envelope, period_s = self._gate.envelope, self._period_s
+        return [
+            (output, command.trajectory(output.joints, envelope, period_s))
+            for output in self._outputs
+        ]

@@ -1,90 +1,58 @@
-"""What the gates share on the ROS side: chunks, the stop input, arming, telling the state."""
+"""The gate process: the only one that speaks to a robot's controllers.
+
+Messages come in and go out here; what they mean is decided by `safety.robot_gate`.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from functools import partial
 
+import numpy as np
+from nav_msgs.msg import Odometry
 from qwen_vla_msgs.msg import ActionChunk as ActionChunkMessage
 from qwen_vla_msgs.msg import SafetyState
+from rclpy.logging import get_logger
 from rclpy.qos import DurabilityPolicy
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
-from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.clock import ns_from_stamp
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import NotReadyError
 from qwen_vla_ros.options import NodeOptions
 from qwen_vla_ros.ros.commands import Output
-from qwen_vla_ros.ros.conversions import chunk_from_message
+from qwen_vla_ros.ros.conversions import chunk_from_message, planar_pose
 from qwen_vla_ros.ros.graph import require_publisher
 from qwen_vla_ros.ros.lifecycle import ManagedNode
 from qwen_vla_ros.ros.parameters import declare
-from qwen_vla_ros.ros.priority import settle_memory
+from qwen_vla_ros.ros.priority import raise_priority, settle_memory
+from qwen_vla_ros.ros.process import main_of
 from qwen_vla_ros.ros.qos import COMMAND, LATCHED, SENSOR
-from qwen_vla_ros.safety.admission import Admission
-from qwen_vla_ros.safety.interlock import Interlock
+from qwen_vla_ros.safety.arms import Arms
+from qwen_vla_ros.safety.base import Base
+from qwen_vla_ros.safety.joint_monitor import JointMonitor
 from qwen_vla_ros.safety.latch import NOT_ARMED, Cause, Level
-from qwen_vla_ros.types import ActionChunk
+from qwen_vla_ros.safety.robot_gate import RobotGate
 
 STOP_TOPIC = "~/input/stop"
 REPEAT_S = 0.5
 """The state is told this often, and the graph is looked at as often."""
 
 
-class Limb(Protocol):
-    """What a gate drives: the part that differs between arms and bases."""
-
-    @property
-    def interlock(self) -> Interlock:
-        """Level, cause and counters."""
-        ...
-
-    @property
-    def outputs(self) -> Sequence[Output]:
-        """The command topics."""
-        ...
-
-    @property
-    def is_at_rest(self) -> bool:
-        """Whether nothing moves, neither as commanded nor as measured."""
-        ...
-
-    def missing(self) -> str:
-        """Say what the limb needs before the gate may activate; empty when nothing."""
-        ...
-
-    def accept(self, chunk: ActionChunk, steady_ns: int) -> str:
-        """Play a chunk that was admitted; returns why it cannot be played, or nothing."""
-        ...
-
-    def clear(self) -> None:
-        """Drop what was asked for so far."""
-        ...
-
-    def arm(self, steady_ns: int) -> str:
-        """Let commands pass from now on; returns why not, or nothing."""
-        ...
-
-    def tick(self, now_ns: int, steady_ns: int) -> None:
-        """Decide and send one command."""
-        ...
-
-
 class GateNode(ManagedNode):
-    """A gate process: judges chunks, ticks its limb, and says what it thinks."""
+    """Hands messages to a robot's gate, ticks it, and says what it thinks."""
 
-    def __init__(self, name: str, make_limb: Callable[[GateNode, Embodiment], Limb]) -> None:
-        super().__init__(name)
+    def __init__(self) -> None:
+        super().__init__("gate")
         self._settings = declare(self, NodeOptions)
-        self._make_limb = make_limb
-        self._made: Limb | None = None
-        self._told = (Level.OK, "")
+        self._made: RobotGate | None = None
+        self._published = (Level.OK, "")
         self._last_reject = ""
 
     @property
-    def _limb(self) -> Limb:
+    def _gate(self) -> RobotGate:
         if self._made is None:
             raise ValueError("the gate is not configured")
         return self._made
@@ -94,8 +62,11 @@ class GateNode(ManagedNode):
     def on_setup(self) -> None:
         """Read the limits and listen; nothing is sent before somebody arms."""
         self._embodiment = load_embodiment(self._settings.embodiment)
-        self._admission = Admission.from_embodiment(self._embodiment)
-        self._made = self._make_limb(self, self._embodiment)
+        self._made = RobotGate(self._embodiment)
+        self._outputs = {
+            output.topic: Output(self, output) for output in self._embodiment.file.command.outputs
+        }
+        self._listen_to_sensors(self._made.limb)
         self._state = self.create_publisher(SafetyState, "~/output/safety_state", LATCHED)
         self.create_subscription(
             ActionChunkMessage, "~/input/action_chunk", self._on_chunk, COMMAND
@@ -114,15 +85,15 @@ class GateNode(ManagedNode):
         self._listen_for_latched_stop()
         for source in self._embodiment.file.state:
             require_publisher(self, source.topic, source.type)
-        for output in self._limb.outputs:
+        for output in self._outputs.values():
             output.require_ready()
-        if missing := self._limb.missing():
+        if missing := self._gate.limb.missing(time.monotonic_ns()):
             raise NotReadyError(missing)
 
     def on_stop(self) -> None:
         """Brake; the ticks go on until the robot rests."""
-        self._limb.interlock.latch.trip(Cause("deactivated", "the gate was deactivated"))
-        self._limb.clear()
+        self._gate.stop(Cause("deactivated", "the gate was deactivated"))
+        self._gate.limb.clear()
 
     def on_teardown(self) -> None:
         """Undo `on_setup`."""
@@ -130,27 +101,49 @@ class GateNode(ManagedNode):
 
     def at_rest(self) -> bool:
         """Whether the robot rests, as commanded and as measured."""
-        return self._made is None or self._made.is_at_rest
+        return self._made is None or self._made.limb.is_at_rest
 
     # Inputs ----------------------------------------------------------------------------------
 
-    def _on_chunk(self, message: ActionChunkMessage) -> None:
-        steady_ns = time.monotonic_ns()
-        verdict = self._admission.judge(chunk_from_message(message), self.now_ns(), steady_ns)
-        if verdict.chunk is not None:
-            unplayable = self._limb.accept(verdict.chunk, steady_ns)
-            self._say_reject("unplayable" if unplayable else "", unplayable)
+    def _listen_to_sensors(self, limb: Arms | Base) -> None:
+        if isinstance(limb, Base):
+            self.create_subscription(
+                Odometry, limb.topic, partial(self._on_odometry, limb), SENSOR
+            )
             return
-        self._say_reject(verdict.cause, verdict.detail)
-        if self._limb.interlock.latch.is_armed:
-            self._tell()  # the policy must not build on what is not played
-        if self._admission.is_exhausted(steady_ns):
-            detail = f"too many chunks were rejected; the last one: {verdict.detail}"
-            self._limb.interlock.latch.trip(Cause("chunks_rejected", detail))
+        for monitor in limb.monitors:
+            callback = partial(self._on_joint_state, monitor)
+            self.create_subscription(JointState, monitor.topic, callback, SENSOR)
+
+    def _on_joint_state(self, monitor: JointMonitor, message: JointState) -> None:
+        monitor.observe(
+            message.name,
+            message.position,
+            message.velocity,
+            ns_from_stamp(message.header.stamp),
+            self.now_ns(),
+            time.monotonic_ns(),
+        )
+
+    def _on_odometry(self, base: Base, message: Odometry) -> None:
+        twist = np.array([message.twist.twist.linear.x, message.twist.twist.angular.z])
+        stamp_ns = ns_from_stamp(message.header.stamp)
+        base.observe(planar_pose(message), twist, stamp_ns, self.now_ns(), time.monotonic_ns())
+
+    def _on_chunk(self, message: ActionChunkMessage) -> None:
+        verdict = self._gate.on_chunk(
+            chunk_from_message(message), self.now_ns(), time.monotonic_ns()
+        )
+        if verdict.cause and verdict.cause != self._last_reject:
+            # Once, until something else happens.
+            self.get_logger().warning(f"chunk rejected: {verdict.cause}: {verdict.detail}")
+        self._last_reject = verdict.cause
+        if verdict.cause and self._gate.latch.is_armed:
+            self._publish_state()  # the policy must not build on what is not played
 
     def _on_stop_input(self, message: Bool) -> None:
-        self._limb.interlock.on_stop_input(is_asserted=message.data, steady_ns=time.monotonic_ns())
-        self._tell_changes()
+        self._gate.on_stop_input(is_asserted=message.data, steady_ns=time.monotonic_ns())
+        self._publish_changes()
 
     def _listen_for_latched_stop(self) -> None:
         """Hear what a latched publisher said before this node was there (G5).
@@ -168,8 +161,8 @@ class GateNode(ManagedNode):
             self.create_subscription(Bool, STOP_TOPIC, self._on_stop_input, LATCHED)
 
     def _on_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._limb.interlock.latch.trip(Cause("stop_request", "somebody asked for a stop"))
-        self._tell_changes()
+        self._gate.stop(Cause("stop_request", "somebody asked for a stop"))
+        self._publish_changes()
         response.success = True
         response.message = "stopped; arm to let it move again"
         return response
@@ -178,45 +171,42 @@ class GateNode(ManagedNode):
         if not self.is_active:
             response.message = f"not armed: the gate is not active; {self._refusal}".rstrip("; ")
             return response
-        if not self._limb.interlock.latch.is_armed:
-            # What was said before somebody armed must not move anything.
-            self._limb.clear()
-            self._admission.forget()
-        why_not = self._limb.arm(time.monotonic_ns())
+        why_not = self._gate.arm(time.monotonic_ns())
         response.success = not why_not
         response.message = f"not armed: {why_not}" if why_not else "armed"
-        self._tell_changes()
+        self._publish_changes()
         return response
 
     # Timers ----------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        self._limb.tick(self.now_ns(), time.monotonic_ns())
-        self._tell_changes()
+        for output, command in self._gate.tick(self.now_ns(), time.monotonic_ns()):
+            self._outputs[output.topic].publish(command)
+        self._publish_changes()
 
     def _repeat(self) -> None:
         self._listen_for_latched_stop()
         causes: list[Cause] = []
         if self.is_active:
-            for output in self._limb.outputs:
+            for output in self._outputs.values():
                 causes += output.faults()
             for source in self._embodiment.file.state:
                 count = self.count_publishers(self.resolve_topic_name(source.topic))
                 if count > 1:
                     detail = f"{count} publishers report on '{source.topic}'"
                     causes.append(Cause("state_conflict", detail))
-        self._limb.interlock.outside = tuple(causes)
-        self._tell()
+        self._gate.on_outside(causes)
+        self._publish_state()
 
     # State -----------------------------------------------------------------------------------
 
-    def _tell_changes(self) -> None:
-        latch = self._limb.interlock.latch
-        level_before, cause_before = self._told
+    def _publish_changes(self) -> None:
+        latch = self._gate.latch
+        level_before, cause_before = self._published
         if (latch.level, latch.cause.name) == (level_before, cause_before):
             return
-        self._told = latch.level, latch.cause.name
-        self._tell()
+        self._published = latch.level, latch.cause.name
+        self._publish_state()
         sentence = f"{latch.level.name} {latch.cause.name}: {latch.detail}"
         if latch.cause is NOT_ARMED:
             self.get_logger().info("waiting to be armed")
@@ -227,16 +217,16 @@ class GateNode(ManagedNode):
         elif level_before >= Level.HOLD:
             self.get_logger().info("commands pass")
 
-    def _tell(self) -> None:
-        latch, counters = self._limb.interlock.latch, self._limb.interlock.counters
+    def _publish_state(self) -> None:
+        latch, counters = self._gate.latch, self._gate.counters
         message = SafetyState(
             embodiment=self._embodiment.name,
             level=int(latch.level),
             armed=latch.is_armed,
             cause=latch.cause.name,
             detail=latch.detail,
-            chunks_accepted=self._admission.accepted,
-            chunks_rejected=self._admission.rejected,
+            chunks_accepted=self._gate.admission.accepted,
+            chunks_rejected=self._gate.admission.rejected,
             ticks=counters.ticks,
             ticks_limited=counters.ticks_limited,
             ticks_late=counters.ticks_late,
@@ -245,8 +235,12 @@ class GateNode(ManagedNode):
         message.header.stamp = self.get_clock().now().to_msg()
         self._state.publish(message)
 
-    def _say_reject(self, cause: str, detail: str) -> None:
-        """Log a reject once, until something else happens."""
-        if cause and cause != self._last_reject:
-            self.get_logger().warning(f"chunk rejected: {cause}: {detail}")
-        self._last_reject = cause
+
+def main() -> int:
+    """Run the gate."""
+    get_logger("gate").info(raise_priority())
+    return main_of(GateNode)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

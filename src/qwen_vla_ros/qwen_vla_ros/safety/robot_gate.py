@@ -1,0 +1,86 @@
+"""Everything between a policy's chunk and a controller's command, for one robot and without ROS.
+
+The gate node, the simulator's rollouts and the evaluation all hold this object: what is true of a
+motion in one of them is true in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.safety.admission import Admission, Verdict
+from qwen_vla_ros.safety.arms import Arms
+from qwen_vla_ros.safety.base import Base
+from qwen_vla_ros.safety.interlock import Counters
+from qwen_vla_ros.safety.latch import Cause, Latch
+from qwen_vla_ros.safety.limb import Commands
+from qwen_vla_ros.types import ActionChunk
+
+
+class RobotGate:
+    """Judges chunks, and decides in every tick what may move. It begins stopped."""
+
+    def __init__(self, embodiment: Embodiment) -> None:
+        """Read the limits.
+
+        Raises:
+            EmbodimentError: The file lacks one, or nothing reports what is commanded.
+        """
+        self.limb: Arms | Base = Base(embodiment) if embodiment.has_base else Arms(embodiment)
+        self.admission = Admission.from_embodiment(embodiment)
+
+    @property
+    def latch(self) -> Latch:
+        """Level, cause, and whether commands may pass."""
+        return self.limb.interlock.latch
+
+    @property
+    def counters(self) -> Counters:
+        """What was done since the gate was made."""
+        return self.limb.interlock.counters
+
+    def on_chunk(self, chunk: ActionChunk | None, now_ns: int, steady_ns: int) -> Verdict:
+        """Play a chunk, or say why not.
+
+        Args:
+            chunk: What arrived; None when it could not even be read.
+            now_ns: ROS time.
+            steady_ns: Steady clock.
+        """
+        verdict = self.admission.judge(chunk, now_ns, steady_ns)
+        if verdict.chunk is not None:
+            unplayable = self.limb.accept(verdict.chunk, steady_ns)
+            return Verdict("unplayable", unplayable) if unplayable else verdict
+        if self.admission.is_exhausted(steady_ns):
+            detail = f"too many chunks were rejected; the last one: {verdict.detail}"
+            self.latch.trip(Cause("chunks_rejected", detail))
+        return verdict
+
+    def on_stop_input(self, *, is_asserted: bool, steady_ns: int) -> None:
+        """Take in the stop input."""
+        self.limb.interlock.on_stop_input(is_asserted=is_asserted, steady_ns=steady_ns)
+
+    def on_outside(self, causes: Sequence[Cause]) -> None:
+        """Take in the reasons to stop that stand outside of what is watched here."""
+        self.limb.interlock.outside = tuple(causes)
+
+    def stop(self, cause: Cause) -> None:
+        """Stop; the ticks go on until the robot rests."""
+        self.latch.trip(cause)
+
+    def arm(self, steady_ns: int) -> str:
+        """Let commands pass from now on, beginning where the robot is.
+
+        Returns:
+            Why not, as a sentence; empty when armed.
+        """
+        if not self.latch.is_armed:
+            # What was said before somebody armed must not move anything.
+            self.limb.clear()
+            self.admission.forget()
+        return self.limb.arm(steady_ns)
+
+    def tick(self, now_ns: int, steady_ns: int) -> Commands:
+        """Decide on the next command of every output; empty when none is to be sent."""
+        return self.limb.tick(now_ns, steady_ns)
