@@ -23,9 +23,10 @@ BLOCK = 16
 
 EPS = 1e-6
 
-LEAST = -80.0
-"""Logarithm below which a decay counts as this: 1e-35 is lost in any sum, and exponentials of less
-take ten times as long on a CPU."""
+LEAST = -40.0
+"""Logarithm below which a decay counts as this: 4e-18 is lost in any sum, and so is the square of
+it. A product of less is denormal, which takes some CPUs a hundred times as long: with 1e-35 the
+backbone took 113 ms on one Xeon core, with this 38."""
 
 
 def gated_delta_rule(
