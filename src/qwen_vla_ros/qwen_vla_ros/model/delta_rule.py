@@ -54,12 +54,12 @@ def gated_delta_rule(
     decay, beta = (_chunks(x.float().unsqueeze(-1), chunk) for x in (decay, beta))  # (R, n, C, 1)
 
     total = decay.cumsum(dim=2)  # logarithm of the decay since the chunk began
-    between = _decay(total - total.mT).tril_()  # (R, n, C, C); a token sees none that is later
+    between = _decay(total - total.mT).tril()  # (R, n, C, C); a token sees none that is later
     since = _decay(total)
 
     weighted = key * beta
-    system = _product(weighted, key.mT).mul_(between)
-    within = _product(query, key.mT).mul_(between)
+    system = _product(weighted, key.mT) * between
+    within = _product(query, key.mT) * between
     # What the chunk writes if S is zero before it, and how much less for what S knows already.
     known = torch.cat((value * beta, weighted * since), dim=-1)
     news, corrections = torch.split(_solve(system, known), [width, key.shape[3]], dim=-1)
@@ -76,18 +76,17 @@ def gated_delta_rule(
         state = torch.baddbmm(state * kept, taken, writes[-1])
         states.append(state)
         writes.append(torch.baddbmm(new, correction, state, alpha=-1))  # (R, C, V)
-    read = _product(query, torch.stack(states, 1))
-    read.flatten(0, 1).baddbmm_(within.flatten(0, 1), torch.stack(writes, 1).flatten(0, 1))
+    read = _product(query, torch.stack(states, 1)) + _product(within, torch.stack(writes, 1))
     return read.view(batch, heads, -1, width)[:, :, :length].transpose(1, 2)
 
 
 def _decay(logarithm: Tensor) -> Tensor:
-    return logarithm.clamp(LEAST, 0).exp_()
+    return logarithm.clamp(LEAST, 0).exp()
 
 
 def _unit(x: Tensor, length: float = 1.0) -> Tensor:
     """Bring the last dimension to `length`."""
-    return x * torch.rsqrt((x * x).sum(dim=-1, keepdim=True) + EPS).mul_(length)
+    return x * (length * torch.rsqrt((x * x).sum(dim=-1, keepdim=True) + EPS))
 
 
 def _chunks(x: Tensor, chunk: int) -> Tensor:
