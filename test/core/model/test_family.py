@@ -45,7 +45,7 @@ def test_a_preset_is_a_file_of_the_family(preset):
         ("vision_config.num_position_embeddings", 200, "square of a whole number"),
         ("vision_config.out_hidden_size", 64, "out_hidden_size must be text_config.hidden_size"),
         ("vision_config.num_heads", 5, "multiple of 4"),
-        ("vision_config", [], "vision_config.depth is missing|is no config"),
+        ("vision_config", [], "vision_config.hidden_size is missing"),
         ("tie_word_embeddings", False, "tie_word_embeddings is False; allowed: True"),
         ("image_token_id", 2304, "image_token_id must be below"),
         ("model_type", "qwen2_vl", "model_type is 'qwen2_vl'; only 'qwen3_5'"),

@@ -5,8 +5,7 @@ what S answers to k_t a fraction beta_t of the way to v_t, then reads S with q_t
 all tokens are one system of equations; chunks follow one another.
 
 The numbers are those of the family's own function. Faster are: chunks half as long where heads
-are narrow, the system solved in blocks with matrix products, and two products in the loop over
-chunks where it has four.
+are narrow, no denormal numbers, and two products in the loop over chunks where it has four.
 
 Shapes: B batch, L tokens, G key heads, N value heads, E key width, V value width, C chunk length,
 R = B * N rows of work, n chunks.
@@ -17,9 +16,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-BLOCK = 16
-"""Equations that are solved one after the other; blocks of them are solved by products."""
 
 EPS = 1e-6
 
@@ -62,7 +58,8 @@ def gated_delta_rule(
     within = _product(query, key.mT) * between
     # What the chunk writes if S is zero before it, and how much less for what S knows already.
     known = torch.cat((value * beta, weighted * since), dim=-1)
-    news, corrections = torch.split(_solve(system, known), [width, key.shape[3]], dim=-1)
+    solved = torch.linalg.solve_triangular(system, known, upper=False, unitriangular=True)
+    news, corrections = torch.split(solved, [width, key.shape[3]], dim=-1)
 
     query = query * since
     until = (key * _decay(total[:, :, -1:] - total)).mT  # from each token to the chunk's end
@@ -100,28 +97,3 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
     """Matrix product over the last two of four dimensions."""
     many = left.shape[:2]
     return torch.bmm(left.flatten(0, 1), right.flatten(0, 1)).view(*many, left.shape[2], -1)
-
-
-def _solve(system: Tensor, known: Tensor) -> Tensor:
-    """Return x of `system` x = `known`; a diagonal of ones is taken for granted.
-
-    Args:
-        system: Its lower triangle is read; (R, n, C, C).
-        known: (R, n, C, X).
-    """
-    many, size = system.shape[:2], system.shape[-1]
-    system, known = system.flatten(0, 1), known.flatten(0, 1)
-    blocks = system.view(-1, size // BLOCK, BLOCK, size // BLOCK, BLOCK)
-    diagonal = blocks.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)  # (R n, blocks, 16, 16)
-    # Only the small blocks are inverted, one row after the other; the inverse of all of `system`
-    # would grow beyond float32 where keys resemble each other.
-    one = torch.eye(BLOCK, dtype=system.dtype, device=system.device)
-    inverse = torch.linalg.solve_triangular(diagonal, one, upper=False, unitriangular=True)
-    solved: list[Tensor] = []
-    for i, begin in enumerate(range(0, size, BLOCK)):
-        rows = known[:, begin : begin + BLOCK]
-        if solved:
-            above = torch.cat(solved, dim=1) if i > 1 else solved[0]
-            rows = torch.baddbmm(rows, system[:, begin : begin + BLOCK, :begin], above, alpha=-1)
-        solved.append(torch.bmm(inverse[:, i], rows))
-    return torch.cat(solved, dim=1).view(*many, size, -1)

@@ -23,33 +23,29 @@ from transformers.models.qwen3_5 import (
 
 MODEL_TYPE = "qwen3_5"
 
-_COUNT, _LAYERS, _TOKEN = range(1, 1_000_001), range(1, 257), range(1_000_000)
 _ROPE = "text_config.rope_parameters"
+_MANY = range(1, 1_000_001)
 
 DIMENSIONS = {
-    "text_config.vocab_size": _COUNT,
-    "text_config.hidden_size": _COUNT,
-    "text_config.intermediate_size": _COUNT,
-    "text_config.num_hidden_layers": _LAYERS,
-    "text_config.num_attention_heads": _COUNT,
-    "text_config.num_key_value_heads": _COUNT,
-    "text_config.head_dim": _COUNT,
-    "text_config.linear_num_key_heads": _COUNT,
-    "text_config.linear_key_head_dim": _COUNT,
-    "text_config.linear_num_value_heads": _COUNT,
-    "text_config.linear_value_head_dim": _COUNT,
+    **dict.fromkeys(
+        (
+            "text_config.vocab_size", "text_config.hidden_size", "text_config.intermediate_size",
+            "text_config.num_attention_heads", "text_config.num_key_value_heads",
+            "text_config.head_dim", "text_config.linear_num_key_heads",
+            "text_config.linear_key_head_dim", "text_config.linear_num_value_heads",
+            "text_config.linear_value_head_dim", "vision_config.hidden_size",
+            "vision_config.intermediate_size", "vision_config.num_heads",
+            "vision_config.num_position_embeddings", "vision_config.out_hidden_size",
+        ),
+        _MANY,
+    ),
+    **dict.fromkeys(("text_config.num_hidden_layers", "vision_config.depth"), range(1, 257)),
     "text_config.linear_conv_kernel_dim": range(1, 65),
-    "vision_config.depth": _LAYERS,
-    "vision_config.hidden_size": _COUNT,
-    "vision_config.intermediate_size": _COUNT,
-    "vision_config.num_heads": _COUNT,
-    "vision_config.num_position_embeddings": _COUNT,
-    "vision_config.out_hidden_size": _COUNT,
     "vision_config.patch_size": range(1, 257),
     "vision_config.temporal_patch_size": range(1, 17),
     "vision_config.spatial_merge_size": range(1, 17),
-    "image_token_id": _TOKEN,
-}
+    "image_token_id": range(1_000_000),
+}  # fmt: skip
 """Whole numbers that a file must state, and what they may be."""
 
 FIXED = {
