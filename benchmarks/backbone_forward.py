@@ -9,41 +9,38 @@ weights and read the same three cameras and prompt; their hidden states are comp
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 import torch
 from side_by_side import Comparison, arguments, interleave, report
 from torch import Tensor
-from transformers.models.qwen3_5 import Qwen3_5ForConditionalGeneration
+from transformers.models.qwen3_5 import Qwen3_5Config, Qwen3_5ForConditionalGeneration
 
 from qwen_vla_ros.checkpoint.corpus import corpus
 from qwen_vla_ros.checkpoint.vocabulary import trimmed_tokenizer
 from qwen_vla_ros.embodiment.load import load_embodiment
-from qwen_vla_ros.model.backbone import Backbone, family_config
-from qwen_vla_ros.model.config import NANO, BackboneConfig, VisionConfig
-from qwen_vla_ros.model.fast_backbone import FastBackbone
+from qwen_vla_ros.model.backbone import Backbone, as_family, in_family_words
+from qwen_vla_ros.model.config import NANO
+from qwen_vla_ros.model.family import qwen, text_of, vision_of
 from qwen_vla_ros.model.image_processing import ImageProcessor
-from qwen_vla_ros.model.inputs import Inputs, collate, patches_of
+from qwen_vla_ros.model.inputs import collate, patches_of
 from qwen_vla_ros.prompt.build import build_prompt
 
 GOAL = 1.6
 TOLERANCE = 1e-4
 
-WIDE = replace(
-    NANO.backbone,
-    vision=VisionConfig(
-        depth=6, hidden_size=512, intermediate_size=2048, num_heads=8, positions=48 * 48
-    ),
-    hidden_size=768,
-    intermediate_size=2560,
-    num_layers=8,
-    num_heads=8,
-    head_dim=256,
-    rotary_fraction=0.25,
-    linear_key_heads=8,
-    linear_key_head_dim=128,
-    linear_value_heads=16,
-    linear_value_head_dim=128,
+WIDE = qwen(
+    vision={"depth": 6, "hidden_size": 512, "intermediate_size": 2048, "num_heads": 8},
+    text={
+        "vocab_size": text_of(NANO.backbone).vocab_size,
+        "hidden_size": 768,
+        "intermediate_size": 2560,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "linear_num_key_heads": 8,
+        "linear_num_value_heads": 16,
+    },
+    image_token_id=NANO.backbone.image_token_id,
 )
 """A backbone with the proportions of the large presets."""
 
@@ -54,43 +51,32 @@ def stock_of(backbone: Backbone) -> Qwen3_5ForConditionalGeneration:
     """Return the family's model as it comes, with the same weights."""
     # Nobody has the faster kernels that it would like, for there are none for a CPU.
     logging.getLogger("transformers.integrations.hub_kernels").setLevel(logging.ERROR)
-    stock = Qwen3_5ForConditionalGeneration(family_config(backbone.config))
-    stock.load_state_dict(backbone.qwen.state_dict())
-    stock.train(mode=False)
-    return stock
+    return as_family(backbone)
 
 
-def stock_forward(stock: Qwen3_5ForConditionalGeneration, inputs: Inputs) -> Tensor:
+def stock_forward(stock: Qwen3_5ForConditionalGeneration, words: dict[str, Tensor]) -> Tensor:
     """Return the hidden states of all tokens; (1, L, D)."""
-    output = stock.model(
-        input_ids=inputs.token_ids,
-        mm_token_type_ids=inputs.is_image.int(),
-        pixel_values=inputs.patches,
-        image_grid_thw=inputs.grids,
-        use_cache=False,
-    )
-    hidden: Tensor = output.last_hidden_state
+    hidden: Tensor = stock.model(**words, use_cache=False).last_hidden_state
     return hidden
 
 
-def compare(row: str, name: str, config: BackboneConfig, runs: int) -> Comparison:
+def compare(row: str, name: str, config: Qwen3_5Config, runs: int) -> Comparison:
     """Measure one backbone of random weights."""
     torch.manual_seed(0)
     backbone = Backbone(config).eval()
-    stock, fast = stock_of(backbone), FastBackbone(backbone)
+    stock = stock_of(backbone)
     robot = load_embodiment("aloha_sim")
     prompt = build_prompt(robot, "put the red cube into the blue bowl")
-    patches = patches_of(ImageProcessor(config.vision), robot, robot.make_example(), prompt)
-    grids = [(int(t), int(rows), int(columns)) for t, rows, columns in patches.grids]
-    counts = [rows * columns // config.vision.merge_size**2 for _, rows, columns in grids]
-    tokens = trimmed_tokenizer(corpus([prompt.text])).encode(prompt.text, counts)
-    inputs, stills = collate([(tokens, patches)]), torch.from_numpy(patches.stills)
-    with torch.inference_mode():
-        layout = fast.lay_out(tokens, grids)
-        expected = stock_forward(stock, inputs)
-        difference = (fast(layout, stills).hidden - expected).abs().max().item()
+    patches = patches_of(ImageProcessor(vision_of(config)), robot, robot.make_example(), prompt)
+    tokens = trimmed_tokenizer(corpus([prompt.text])).encode(prompt.text, patches.token_counts)
+    inputs = collate([(tokens, patches)])
+    words = in_family_words(inputs, config)
+    with torch.no_grad():
+        layout = backbone.lay_out(inputs)
+        expected = stock_forward(stock, words)
+        difference = (backbone(layout, inputs.stills).hidden - expected).abs().max().item()
         baseline, ours = interleave(
-            lambda: stock_forward(stock, inputs), lambda: fast(layout, stills), runs
+            lambda: stock_forward(stock, words), lambda: backbone(layout, inputs.stills), runs
         )
     ratio = baseline[0] / ours[0]
     return Comparison(
@@ -101,7 +87,7 @@ def compare(row: str, name: str, config: BackboneConfig, runs: int) -> Compariso
         goal=f">= {GOAL}x, difference <= {TOLERANCE:g}",
         is_met=ratio >= GOAL and difference <= TOLERANCE,
         runs=runs,
-        remark=f"{len(grids)} images, {len(tokens.ids)} tokens; largest difference "
+        remark=f"{len(patches.grids)} images, {len(tokens.ids)} tokens; largest difference "
         f"{difference:.1e} of {expected.abs().max().item():.1f}",
     )
 

@@ -17,12 +17,11 @@ from side_by_side import Comparison, arguments, interleave, report
 from torch import Tensor
 from torch.nn import functional
 
-from qwen_vla_ros.model.action_decoder import ActionDecoder
-from qwen_vla_ros.model.backbone import Context
-from qwen_vla_ros.model.block import Block
+from qwen_vla_ros.model.action_decoder import ActionDecoder, Block, Context
 from qwen_vla_ros.model.compute import use_threads
 from qwen_vla_ros.model.config import NANO, DecoderConfig
-from qwen_vla_ros.model.decoding import decode
+from qwen_vla_ros.model.family import text_of
+from qwen_vla_ros.model.sampling import decode, step_times
 
 STEPS = 10
 HORIZON = 16
@@ -30,7 +29,7 @@ TOKENS = 230
 """Three images of 224 px and the prompt, in the nano preset."""
 
 WIDE = DecoderConfig(num_blocks=8, width=512, inner_size=3072, num_heads=8, attention="prefix")
-SHAPES = {"nano": (NANO.decoder, NANO.backbone.hidden_size), "512 x 8": (WIDE, 1024)}
+SHAPES = {"nano": (NANO.decoder, text_of(NANO.backbone).hidden_size), "512 x 8": (WIDE, 1024)}
 """Decoders and the width of their context."""
 
 Attention = Literal["prefix", "joint"]
@@ -134,8 +133,8 @@ def compare(name: str, attention: Attention, runs: int) -> Comparison:
     )
     noise = torch.randn(1, HORIZON, config.action_channels)
     mask = torch.ones_like(noise, dtype=torch.bool)
-    plain, schedule = PlainDecoder(decoder), decoder.schedule(STEPS)
-    with torch.inference_mode():
+    plain, schedule = PlainDecoder(decoder), decoder.schedule(step_times(STEPS))
+    with torch.no_grad():
         expected = plain.sample(context, noise)
         answer = decode(decoder, context, noise, mask, schedule)
         difference = (answer - expected).abs().max().item() / expected.abs().max().item()

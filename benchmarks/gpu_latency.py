@@ -2,7 +2,7 @@
 
     python benchmarks/gpu_latency.py [--runs N] [--preset 4b] [--device cuda]
 
-Ours eager is the fast path called kernel by kernel; ours recorded replays it as CUDA graphs, as
+Ours eager is the model called kernel by kernel; ours recorded replays it as CUDA graphs, as
 the robot gets it. Without a GPU this says so and measures nothing. Install flash-linear-attention
 and causal-conv1d before believing the figures.
 """

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from backbone_forward import stock_forward, stock_of
 from decode import PlainDecoder
@@ -21,10 +22,10 @@ from untrained import untrained
 from qwen_vla_ros.checkpoint.checkpoint import Checkpoint
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
-from qwen_vla_ros.model.backbone import Context
+from qwen_vla_ros.model.action_decoder import Context
 from qwen_vla_ros.model.config import NANO
-from qwen_vla_ros.model.flow import draw_noise
-from qwen_vla_ros.model.inputs import Inputs
+from qwen_vla_ros.model.family import vision_of
+from qwen_vla_ros.model.sampling import draw_noise
 from qwen_vla_ros.policy.qwen_vla import QwenVlaPolicy
 from qwen_vla_ros.policy.suitability import statistics_for
 from qwen_vla_ros.prompt.build import build_prompt
@@ -56,19 +57,15 @@ class StockPolicy:
         images = [observation.images[camera] for camera in prompt.cameras]
         seen = self._processor(images, return_tensors="pt")
         grids = seen["image_grid_thw"]
-        counts = [int(grid.prod()) // NANO.backbone.vision.merge_size**2 for grid in grids]
+        merged = vision_of(NANO.backbone).spatial_merge_size ** 2
+        counts = [int(grid.prod()) // merged for grid in grids]
         tokens = self._tokenizer.encode(prompt.text, counts)
-        inputs = Inputs(
-            token_ids=torch.from_numpy(tokens.ids)[None],
-            is_image=torch.from_numpy(tokens.is_image)[None],
-            mask=None,
-            patches=seen["pixel_values"],
-            grids=grids,
+        ids, is_image = (
+            torch.from_numpy(x)[None] for x in (tokens.ids, tokens.is_image.astype(np.int32))
         )
-        hidden = stock_forward(self._model, inputs)
-        positions, _ = self._model.model.get_rope_index(
-            inputs.token_ids, inputs.is_image.int(), image_grid_thw=grids
-        )
+        words = {"input_ids": ids, "mm_token_type_ids": is_image}
+        hidden = stock_forward(self._model, {**words, **seen})
+        positions, _ = self._model.model.get_rope_index(ids, is_image, image_grid_thw=grids)
         context = Context(hidden, positions, None)
         y = draw_noise(self._mask, self._generator.manual_seed(0))
         for step in range(STEPS):

@@ -14,6 +14,7 @@ from qwen_vla_ros.checkpoint.vocabulary import trimmed_tokenizer, whole_tokenize
 from qwen_vla_ros.checkpoint.weights import fresh_model
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.model.config import ModelConfig
+from qwen_vla_ros.model.family import vision_of
 from qwen_vla_ros.model.image_processing import ImageProcessor
 from qwen_vla_ros.types import Prompt
 
@@ -34,7 +35,7 @@ def untrained(
         ),
         model=model.eval(),
         tokenizer=trimmed_tokenizer(corpus([prompt.text])) if is_trimmed else whole_tokenizer(),
-        images=ImageProcessor(config.backbone.vision),
+        images=ImageProcessor(vision_of(config.backbone)),
         normalization={robot.file.normalization: limits_as_statistics(robot)},
     )
 

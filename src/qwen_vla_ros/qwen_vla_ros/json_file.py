@@ -85,13 +85,16 @@ def _read(path: Path) -> bytes:
 def _tell(error: ValidationError, kind: object) -> str:
     """Return the most telling problem as `place: sentence.`, and how many others there are."""
     problems = error.errors(include_url=False)
-    # A newer version explains every other problem; a misspelt key is also a missing one.
-    problem = max(problems, key=lambda each: (_is_newer(each), _is_unknown(each)))
+    # Another version explains every other problem; a misspelt key is also a missing one.
+    problem = max(problems, key=lambda each: (_is_other_version(each), _is_unknown(each)))
     place = ".".join(str(part) for part in problem["loc"]) or "file"
-    if _is_newer(problem):
+    if _is_other_version(problem):
+        found, read = problem["input"], problem["ctx"]["expected"]
+        newer = found > int(read)
+        age, advice = ("a newer", "Update it.") if newer else ("an older", "Make the file anew.")
         return (
-            f"{place} {problem['input']}: made by a newer version of this software; the one that "
-            f"is installed reads {problem['ctx']['expected']}. Update it."
+            f"{place} {found}: made by {age} version of this software; the one that is installed "
+            f"reads {read}. {advice}"
         )
     if _is_unknown(problem):
         known = _known_keys(kind, problem["loc"][:-1])
@@ -100,12 +103,11 @@ def _tell(error: ValidationError, kind: object) -> str:
     return f"{place}: {problem['msg']}{more}."
 
 
-def _is_newer(problem: ErrorDetails) -> bool:
+def _is_other_version(problem: ErrorDetails) -> bool:
     return (
         problem["loc"][-1:] == (VERSION,)
         and problem["type"] == "literal_error"
         and isinstance(problem["input"], int)
-        and problem["input"] > int(problem["ctx"]["expected"])
     )
 
 

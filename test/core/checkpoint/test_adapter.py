@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from qwen_vla_ros.checkpoint.adapter import add_adapter, save_adapter
 from qwen_vla_ros.checkpoint.checkpoint import load_checkpoint, read_manifest
 from qwen_vla_ros.errors import CheckpointError
-from qwen_vla_ros.model.flow import draw_noise
 from qwen_vla_ros.model.inputs import collate
+from qwen_vla_ros.model.sampling import draw_noise
 from qwen_vla_ros.policy.qwen_vla import QwenVlaPolicy
 from qwen_vla_ros.prompt.build import build_prompt
 
@@ -32,17 +32,17 @@ def observed(tiny, aloha):
     prompt, observation = build_prompt(aloha, "pick up the red cube"), aloha.make_example()
     sizes = [(x.input_width_px, x.input_height_px) for x in aloha.file.cameras]
     patches = tiny.images([observation.images[name] for name in prompt.cameras], sizes)
-    merged = tiny.images.vision.merge_size**2
-    counts = [int(grid.prod()) // merged for grid in patches.grids]
     mask = torch.ones(1, 16, 64, dtype=torch.bool)
     noise = draw_noise(mask, torch.Generator().manual_seed(0))
-    inputs = collate([(tiny.tokenizer.encode(prompt.text, counts), patches)])
+    inputs = collate([(tiny.tokenizer.encode(prompt.text, patches.token_counts), patches)])
     return inputs, noise, torch.tensor([0.5]), mask
 
 
 def outputs(model, observed):
     with torch.no_grad():
-        return model.backbone(observed[0]).hidden.float().numpy(), model(*observed).numpy()
+        layout = model.backbone.lay_out(observed[0])
+        hidden = model.backbone.read(layout, observed[0].stills)
+        return hidden.float().numpy(), model(*observed).numpy()
 
 
 @pytest.fixture
@@ -187,9 +187,9 @@ def edit(folder, change):
         ),
         (
             lambda x: x.update(
-                {"base_model.model.backbone.qwen.lm_head.lora_A.weight": torch.ones(4, 64)}
+                {"base_model.model.backbone.lm_head.lora_A.weight": torch.ones(4, 64)}
             ),
-            "shares its weight with the embedding",
+            "no linear layer 'backbone.lm_head'",
         ),
         (
             lambda x: x.update({"decoder.context_in.weight": torch.ones(64, 64)}),

@@ -106,5 +106,5 @@ def test_a_backbone_with_executable_weights_is_refused(backbone, tmp_path, aloha
 
 
 def test_a_backbone_of_another_size_is_refused_by_its_config(backbone, tmp_path, aloha):
-    with pytest.raises(CheckpointError, match=r"hidden_size is 64; the preset's is 2560"):
+    with pytest.raises(CheckpointError, match=r"hidden_size is 64; that of preset '4b' is 2560"):
         init_checkpoint("4b", tmp_path / "out", [aloha], backbone=backbone)

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from transformers.models.qwen3_5 import Qwen3_5ForConditionalGeneration
 
 from qwen_vla_ros.checkpoint.weights import (
     fresh_model,
@@ -24,16 +25,12 @@ def config(tiny):
 
 
 def assert_same_kind(found, expected):
-    """Same names, shapes and dtypes of parameters, and the very same buffers."""
+    """Same names, shapes and dtypes of parameters, all of them in memory; and no buffers."""
     assert {n: (x.shape, x.dtype) for n, x in found.named_parameters()} == {
         n: (x.shape, x.dtype) for n, x in expected.named_parameters()
     }
-    buffers, wanted = dict(found.named_buffers()), dict(expected.named_buffers())
-    assert buffers.keys() == wanted.keys()
-    assert wanted
-    for name, buffer in buffers.items():
-        assert buffer.dtype == wanted[name].dtype, name
-        assert torch.equal(buffer, wanted[name]), name
+    assert not any(x.is_meta for x in found.parameters())
+    assert not list(found.buffers())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -46,14 +43,6 @@ def test_a_loaded_model_is_like_one_that_was_built_and_cast(config, tiny, tmp_pa
     save_weights(tmp_path, tiny.model)
     loaded = load_weights(tmp_path, config, CPU, dtype)
     assert_same_kind(loaded, QwenVla(config).cast(dtype))
-    assert all(not x.is_meta for x in loaded.buffers())
-
-
-def test_the_language_head_stays_tied_to_the_embedding(config, tiny, tmp_path):
-    save_weights(tmp_path, tiny.model)
-    for model in (fresh_model(config, 0), load_weights(tmp_path, config, CPU, torch.float32)):
-        qwen = model.backbone.qwen
-        assert qwen.lm_head.weight is qwen.model.language_model.embed_tokens.weight
 
 
 def test_casting_while_loading_is_casting_after_loading(config, tiny, tmp_path):
@@ -135,7 +124,7 @@ def test_the_index_is_the_one_that_transformers_writes(published, tiny, tmp_path
     assert ours.keys() == theirs.keys()
     assert ours["metadata"]["total_size"] == sum(x.nbytes for x in tiny.model.parameters())
     backbone = {
-        name.removeprefix("backbone.qwen.")
+        name.removeprefix("backbone.")
         for name in ours["weight_map"]
         if name.startswith("backbone")
     }
@@ -174,6 +163,7 @@ import sys, torch
 from dataclasses import replace
 from pathlib import Path
 from qwen_vla_ros.model.config import NANO
+from qwen_vla_ros.model.family import plain, read_family_config
 from qwen_vla_ros.checkpoint.weights import fresh_model, load_weights, save_weights
 
 def peak():
@@ -181,7 +171,10 @@ def peak():
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e3
 
 torch.set_num_threads(1)
-config = replace(NANO, backbone=replace(NANO.backbone, hidden_size=1024, vocab_size=80_000))
+wide = plain(NANO.backbone)
+wide["text_config"] |= {"hidden_size": 1024, "vocab_size": 80_000}
+wide["vision_config"] |= {"out_hidden_size": 1024}
+config = replace(NANO, backbone=read_family_config(wide))
 before, folder = peak(), Path(sys.argv[1])
 model = fresh_model(config, 0, dtype=torch.bfloat16)
 print(sum(x.nbytes for x in model.parameters()) / 1e6, peak() - before)
@@ -195,3 +188,15 @@ def test_a_large_model_is_drawn_without_a_second_copy(tmp_path):
     size, needed = map(float, done.stdout.split())
     assert size > 160
     assert needed < 1.4 * size  # megabytes; a copy in float32 would make it 3
+
+
+@pytest.mark.slow
+def test_fresh_weights_of_the_backbone_are_spread_as_the_familys():
+    torch.manual_seed(1)
+    theirs = dict(Qwen3_5ForConditionalGeneration(NANO.backbone).named_parameters())
+    for name, weight in fresh_model(NANO, 0).backbone.named_parameters():
+        ours, wanted = weight.detach(), theirs[name].detach()
+        wide, mean = float(wanted.std()), float(wanted.mean())
+        if weight.numel() > 1000 or wide == 0:  # fewer are too few to tell
+            assert float(ours.mean()) == pytest.approx(mean, abs=0.1 * wide + 1e-6), name
+            assert float(ours.std()) == pytest.approx(wide, rel=0.1, abs=1e-6), name

@@ -5,6 +5,8 @@ import pytest
 from qwen_vla_ros.checkpoint.checkpoint import load_checkpoint
 from qwen_vla_ros.cli.init import init
 from qwen_vla_ros.errors import CheckpointError
+from qwen_vla_ros.model.config import SMALL
+from qwen_vla_ros.model.family import plain
 
 
 @pytest.mark.slow
@@ -32,8 +34,6 @@ def test_init_says_which_folder_is_no_backbone(tmp_path):
 def test_init_says_what_the_backbone_has_and_what_the_preset_has(tmp_path):
     folder = tmp_path / "other"
     folder.mkdir()
-    (folder / "config.json").write_text(
-        json.dumps({"model_type": "qwen3_5", "text_config": {"hidden_size": 1024}})
-    )
+    (folder / "config.json").write_text(json.dumps(plain(SMALL.backbone)))
     with pytest.raises(CheckpointError, match=r"text_config\.hidden_size is 1024; .* is 2048"):
         init("2b", tmp_path / "out", ["aloha_sim"], backbone=str(folder))

@@ -3,10 +3,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from qwen_vla_ros.model.action_decoder import ActionDecoder, Mlp
-from qwen_vla_ros.model.config import DecoderConfig
-from qwen_vla_ros.model.flow import step_times
-from qwen_vla_ros.model.rotation import following, rotation
+from qwen_vla_ros.model.action_decoder import (
+    ActionDecoder,
+    Context,
+    TimestepEmbedding,
+    following,
+    modulate,
+    with_frozen,
+)
+from qwen_vla_ros.model.config import NANO, DecoderConfig
+from qwen_vla_ros.model.rotation import rotation_at
+from qwen_vla_ros.model.sampling import step_times
 
 CONTEXT_WIDTH, LENGTH, HORIZON = 48, 9, 5
 SMALL = DecoderConfig(
@@ -31,11 +38,11 @@ def decoder(request, randomize):
 
 @pytest.fixture
 def call():
-    """Context, positions, noisy actions and times of a batch of two."""
+    """Context, noisy actions and times of a batch of two."""
     torch.manual_seed(1)
+    hidden, positions = torch.randn(2, LENGTH, CONTEXT_WIDTH), torch.randint(0, 9, (3, 2, LENGTH))
     return {
-        "context": torch.randn(2, LENGTH, CONTEXT_WIDTH),
-        "positions": torch.randint(0, 9, (3, 2, LENGTH)),
+        "context": Context(hidden, positions, None),
         "actions": torch.randn(2, HORIZON, SMALL.action_channels),
         "t": torch.tensor([0.25, 1.0]),
     }
@@ -50,9 +57,9 @@ def test_an_untrained_decoder_answers_zero(call):
 
 
 def test_what_is_kept_from_load_equals_what_is_computed_in_each_step(decoder, call):
-    schedule = decoder.schedule(4)
+    schedule = decoder.schedule(step_times(4))
     with torch.no_grad():
-        prefix = decoder.begin(call["context"], call["positions"], HORIZON, schedule=schedule)
+        prefix = decoder.begin(call["context"], HORIZON, clean=schedule.clean)
         for step, t in enumerate(step_times(4)):
             kept = decoder.velocity(prefix, call["actions"], schedule.steps[step])
             plain = decoder(**{**call, "t": t.expand(2)})
@@ -66,30 +73,22 @@ def test_a_step_equals_one_pass_over_the_whole_sequence(decoder, call, freezes):
     frozen = torch.zeros(2, HORIZON, dtype=torch.bool)
     if freezes:
         frozen[0, :2], frozen[1, :3] = True, True
-    context = decoder.context_in(call["context"])
+    context, positions = decoder.context_in(call["context"].hidden), call["context"].positions
     x = torch.cat((context, decoder.action_in(call["actions"])), dim=1)
-    places = torch.cat((call["positions"], following(call["positions"], HORIZON)), dim=2)
-    rotate = rotation(decoder.config, places, x.dtype)
+    places = torch.cat((positions, following(positions, HORIZON)), dim=2)
+    rotate = rotation_at(places, SMALL.rope_sections, SMALL.rope_theta, x.dtype)
     sees = torch.ones(LENGTH + HORIZON, LENGTH + HORIZON, dtype=torch.bool)
     sees[:LENGTH, LENGTH:] = is_joint
     times = torch.zeros(2, LENGTH + HORIZON)
     times[:, LENGTH:] = call["t"][:, None].masked_fill(frozen, 0.0)
     if is_joint:
         times[:, :LENGTH] = call["t"][:, None]
-    each = decoder.modulation(times.flatten())  # one AdaLN vector per token
-    for block, own in zip(decoder.blocks, each.blocks, strict=True):
-        x, _ = block(x, per_token(own, x), rotate, visible=sees)
-    answer = decoder.action_out(per_token(each.output, x)(x)[:, LENGTH:])
+    each = [x.view(2, LENGTH + HORIZON, -1) for x in decoder.vectors(times.flatten())]
+    for block, own in zip(decoder.blocks, each, strict=False):
+        x, _ = block(x, own, rotate, visible=sees)
+    answer = decoder.action_out(modulate(x, *each[-1].chunk(2, dim=-1))[:, LENGTH:])
     stepped = decoder(**call, frozen=frozen if freezes else None)
     torch.testing.assert_close(stepped, answer, rtol=1e-4, atol=1e-5)
-
-
-def per_token(vectors, x):
-    """Give AdaLN vectors of B * S times the shape of tokens, (B, S, D)."""
-    if isinstance(vectors, torch.Tensor):
-        return vectors.view(*x.shape[:2], -1)
-    parts = {name: per_token(part, x) for name, part in vars(vectors).items()}
-    return type(vectors)(**parts)
 
 
 def test_context_sees_the_actions_in_joint_mode_only(decoder, call):
@@ -106,9 +105,11 @@ def test_context_sees_the_actions_in_joint_mode_only(decoder, call):
 
 
 def test_every_context_token_matters_to_the_answer(decoder, call):
-    context = call["context"].clone().requires_grad_()
-    decoder(**{**call, "context": context}).square().sum().backward()
-    assert (context.grad.abs().sum(-1) > 0).all()
+    hidden = call["context"].hidden.clone().requires_grad_()
+    decoder(
+        **{**call, "context": replace(call["context"], hidden=hidden)}
+    ).square().sum().backward()
+    assert (hidden.grad.abs().sum(-1) > 0).all()
 
 
 def test_masked_context_and_masked_steps_change_nothing(decoder, call):
@@ -116,24 +117,22 @@ def test_masked_context_and_masked_steps_change_nothing(decoder, call):
     context_mask[0, 6:] = False
     step_mask = torch.ones(2, HORIZON, dtype=torch.bool)
     step_mask[0, 3:] = False
-    call["positions"][:, 0, 6:] = 0
-    masked = decoder(**call, context_mask=context_mask, step_mask=step_mask)
+    hidden, positions = call["context"].hidden, call["context"].positions
+    positions[:, 0, 6:] = 0
+    masked = decoder(
+        **{**call, "context": Context(hidden, positions, context_mask)}, step_mask=step_mask
+    )
     alone = decoder(
-        call["context"][:1, :6],
-        call["positions"][:, :1, :6],
-        call["actions"][:1, :3],
-        call["t"][:1],
+        Context(hidden[:1, :6], positions[:, :1, :6], None), call["actions"][:1, :3], call["t"][:1]
     )
     torch.testing.assert_close(masked[:1, :3], alone, rtol=1e-4, atol=1e-5)
 
 
-def test_actions_continue_after_the_last_position_on_all_three_rows(call):
-    prefix = ActionDecoder(SMALL, CONTEXT_WIDTH).begin(call["context"], call["positions"], HORIZON)
-    last = call["positions"].amax(dim=(0, 2))
-    steps = (last[:, None] + 1 + torch.arange(HORIZON)).expand(3, -1, -1)
-    expected = rotation(SMALL, steps, torch.float32)
-    torch.testing.assert_close(prefix.rotation.cos, expected.cos)
-    torch.testing.assert_close(prefix.rotation.sin, expected.sin)
+def test_actions_continue_after_the_last_position_on_all_three_rows():
+    positions = torch.zeros(3, 2, 4, dtype=torch.long)
+    positions[1, 0, 2], positions[2, 1, 0] = 7, 30
+    assert following(positions, 3)[0].tolist() == [[8, 9, 10], [31, 32, 33]]
+    assert following(positions, 3).shape == (3, 2, 3)
 
 
 def test_a_gradient_reaches_every_weight_when_rows_are_frozen(decoder, call):
@@ -148,14 +147,32 @@ def test_the_decoder_keeps_no_buffer_that_a_checkpoint_lacks():
     assert not list(ActionDecoder(SMALL, CONTEXT_WIDTH).buffers())
 
 
-def test_a_packed_mlp_answers_the_same():
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("length", [0, 3])
+def test_frozen_actions_are_clean_and_all_other_tokens_as_the_step_says(batch, length):
+    rows = torch.tensor([[True, True, False], [False, False, False]])
+    step, clean = torch.randn(batch, 1, 12), torch.randn(1, 1, 12)
+    (mixed,) = with_frozen((step,), (clean,), rows, length)
+    frozen = torch.nn.functional.pad(rows, (length, 0)).unsqueeze(-1)
+    torch.testing.assert_close(mixed, torch.where(frozen, clean, step), rtol=0, atol=0)
+
+
+def test_every_step_of_a_schedule_has_a_time_of_its_own():
     torch.manual_seed(0)
-    mlp, x = Mlp(6, 64, 20), torch.randn(2, 5, 6)
-    expected = mlp(x)
-    assert expected.shape == (2, 5, 20)
-    with torch.inference_mode():
-        torch.testing.assert_close(mlp.packed()(x), expected, rtol=1e-5, atol=1e-6)
+    embedded = TimestepEmbedding(NANO.decoder)(torch.linspace(0, 1, 11))
+    assert embedded.shape == (11, NANO.decoder.width)
+    assert torch.pdist(embedded).min() > 1e-3
 
 
-def test_an_mlp_has_the_names_that_checkpoints_have():
-    assert list(Mlp(6, 64, 20).state_dict()) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+def test_an_untrained_block_only_normalises(call):
+    decoder = ActionDecoder(SMALL, CONTEXT_WIDTH)
+    assert not any(vectors.any() for vectors in decoder.vectors(call["t"]))
+
+
+def test_the_weights_have_the_names_that_checkpoints_have():
+    names = ActionDecoder(replace(SMALL, num_blocks=1), CONTEXT_WIDTH).state_dict()
+    assert {name.rpartition(".")[0] for name in names} == {
+        "context_in", "timestep.up", "timestep.down", "action_in.0", "action_in.2",
+        "blocks.0.adaln", "blocks.0.qkv", "blocks.0.attention_out", "blocks.0.gate_up",
+        "blocks.0.down", "output_adaln", "action_out.0", "action_out.2",
+    }  # fmt: skip

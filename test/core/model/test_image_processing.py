@@ -6,10 +6,9 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from qwen_vla_ros.errors import CheckpointError
 from qwen_vla_ros.model.config import NANO
-from qwen_vla_ros.model.fit import fit_image
-from qwen_vla_ros.model.image_processing import ImageProcessor, load_image_processor
+from qwen_vla_ros.model.image_processing import ImageProcessor, fit_image, load_image_processor
 
-VISION = NANO.backbone.vision
+VISION = NANO.backbone.vision_config
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
 
 
@@ -45,8 +44,15 @@ def compared(ours, theirs, images, sizes):
     expected = theirs(images, return_tensors="np")
     patches = ours(images, sizes)
     np.testing.assert_array_equal(patches.grids, expected["image_grid_thw"])
-    assert patches.values.dtype == expected["pixel_values"].dtype == np.float32
-    return patches.values, expected["pixel_values"]
+    assert patches.stills.dtype == expected["pixel_values"].dtype == np.float32
+    return patches.stills, one_frame(expected["pixel_values"])
+
+
+def one_frame(values):
+    """What the family says of an image, which it repeats as if it were a film of two frames."""
+    frames = values.reshape(len(values), 3, 2, -1)
+    np.testing.assert_array_equal(frames[:, :, 0], frames[:, :, 1])
+    return frames[:, :, 0].reshape(len(values), -1)
 
 
 @pytest.mark.parametrize(
@@ -104,13 +110,13 @@ def test_resizing_inside_is_the_familys_to_one_level(ours, theirs, cameras, size
 def test_an_image_that_was_brought_to_its_size_has_the_familys_values_bit_for_bit(ours, theirs):
     image = noise(320, 240)
     expected = theirs([fit_image(image, (224, 224), "pad")], return_tensors="np")
-    values = ours([image], [(224, 224)], ["pad"]).values
-    np.testing.assert_array_equal(values, expected["pixel_values"])
+    values = ours([image], [(224, 224)], ["pad"]).stills
+    np.testing.assert_array_equal(values, one_frame(expected["pixel_values"]))
 
 
 def test_without_a_word_about_it_images_are_stretched(ours):
     image = noise(320, 240)
-    seen = [ours([image], [(64, 64)], fits).values for fits in (None, ["stretch"], ["crop"])]
+    seen = [ours([image], [(64, 64)], fits).stills for fits in (None, ["stretch"], ["crop"])]
     np.testing.assert_array_equal(seen[0], seen[1])
     assert not np.array_equal(seen[0], seen[2])
 
@@ -118,34 +124,24 @@ def test_without_a_word_about_it_images_are_stretched(ours):
 def test_a_fit_per_image_is_obeyed(ours):
     image = noise(320, 240)
     together = ours([image, image], [(64, 64)] * 2, ["crop", "pad"])
-    np.testing.assert_array_equal(together.values[:16], ours([image], [(64, 64)], ["crop"]).values)
-    np.testing.assert_array_equal(together.values[16:], ours([image], [(64, 64)], ["pad"]).values)
-
-
-def test_stills_are_the_values_without_the_repetition(ours):
-    patches = ours([noise(64, 96)], [(64, 96)])
-    frames = patches.values.reshape(len(patches.values), 3, 2, -1)
-    np.testing.assert_array_equal(frames[:, :, 0], frames[:, :, 1])
-    stills = patches.stills.reshape(len(patches.stills), 3, -1)
-    np.testing.assert_array_equal(frames[:, :, 0], stills)
+    np.testing.assert_array_equal(together.stills[:16], ours([image], [(64, 64)], ["crop"]).stills)
+    np.testing.assert_array_equal(together.stills[16:], ours([image], [(64, 64)], ["pad"]).stills)
 
 
 def test_patches_stay_what_they_are_when_others_are_made(ours):
     first = ours([noise(64, 64)], [(64, 64)])
-    pixels, stills, values = first.pixels.copy(), first.stills.copy(), first.values.copy()
+    pixels, stills = first.pixels.copy(), first.stills.copy()
     for width in (65, 66, 67):
         other = ours([noise(width, 64)], [(64, 64)])
-        assert other.values.shape == values.shape
+        assert other.stills.shape == stills.shape
     np.testing.assert_array_equal(first.pixels, pixels)
     np.testing.assert_array_equal(first.stills, stills)
-    np.testing.assert_array_equal(first.values, values)
 
 
 def test_no_image_is_no_patch(ours):
     patches = ours([], [])
-    assert patches.values.shape == (0, 3 * 2 * 16 * 16)
     assert patches.stills.shape == (0, 3 * 16 * 16)
-    assert patches.grids.shape == (0, 3)
+    assert patches.grids == ()
 
 
 def test_an_image_without_a_size_is_an_error(ours):

@@ -5,16 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5Model
 
 from qwen_vla_ros.embodiment.schema import HistorySpec
 from qwen_vla_ros.model.config import NANO
 from qwen_vla_ros.model.image_processing import ImageProcessor
-from qwen_vla_ros.model.inputs import collate, look_up, patches_of, stills_on
+from qwen_vla_ros.model.inputs import collate, look_up, patches_of, positions_of, stills_on
 from qwen_vla_ros.model.tokenizer import PromptTokens
 from qwen_vla_ros.policy.qwen_vla import QwenVlaPolicy
 from qwen_vla_ros.prompt.build import build_prompt
 
-PROCESSOR = ImageProcessor(NANO.backbone.vision)
+PROCESSOR = ImageProcessor(NANO.backbone.vision_config)
 PATCHES = (224 // 16) ** 2
 
 
@@ -30,7 +31,7 @@ def seen_by(robot, observation):
     prompt = build_prompt(robot, "go")
     patches = patches_of(PROCESSOR, robot, observation, prompt)
     assert len(patches.grids) == prompt.text.count("<image>")
-    return patches.values.reshape(len(patches.grids), PATCHES, -1)
+    return patches.stills.reshape(len(patches.grids), PATCHES, -1)
 
 
 def tokens(*ids: int) -> PromptTokens:
@@ -42,7 +43,7 @@ def test_every_camera_is_seen_at_its_size_in_the_order_of_the_prompt(aloha):
     seen = seen_by(aloha, observation)
     for values, camera in zip(seen, aloha.file.cameras, strict=True):
         alone = PROCESSOR([observation.images[camera.name]], [(224, 224)])
-        np.testing.assert_array_equal(values, alone.values)
+        np.testing.assert_array_equal(values, alone.stills)
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad"])
@@ -73,7 +74,7 @@ def test_a_history_is_seen_before_the_newest_image_oldest_first(diffbot):
     images = (*observation.history["front"], observation.images["front"])
     assert len(seen) == len(images) == 3
     for values, image in zip(seen, images, strict=True):
-        np.testing.assert_array_equal(values, PROCESSOR([image], [(224, 224)]).values)
+        np.testing.assert_array_equal(values, PROCESSOR([image], [(224, 224)]).stills)
 
 
 def test_what_was_seen_before_changes_what_is_done(tiny, diffbot):
@@ -108,7 +109,7 @@ def test_an_observation_of_another_robot_is_an_error(aloha, diffbot):
 
 
 def test_looking_the_values_up_elsewhere_gives_the_same_bits(aloha):
-    processor = ImageProcessor(NANO.backbone.vision, (0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
+    processor = ImageProcessor(NANO.backbone.vision_config, (0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
     patches = patches_of(processor, aloha, aloha.make_example(), build_prompt(aloha, "go"))
     there = look_up(torch.from_numpy(patches.pixels), torch.from_numpy(processor.levels))
     np.testing.assert_array_equal(there.numpy(), patches.stills)
@@ -130,12 +131,43 @@ def test_prompts_are_padded_on_the_right_and_images_follow_each_other():
     assert batch.token_ids.tolist() == [[1, 9, 2, 3], [4, 9, 0, 0]]
     assert batch.is_image.tolist() == [[False, True, False, False], [False, True, False, False]]
     assert batch.mask.tolist() == [[True] * 4, [True, True, False, False]]
-    np.testing.assert_array_equal(batch.patches, np.concatenate([one.values, two.values]))
-    assert batch.grids.tolist() == [[1, 2, 2], [1, 2, 2]]
+    np.testing.assert_array_equal(batch.stills, np.concatenate([one.stills, two.stills]))
+    assert batch.grids == ((1, 2, 2), (1, 2, 2))
 
 
 def test_one_sample_alone_needs_no_mask_and_no_copy():
     patches = PROCESSOR([np.zeros((32, 32, 3), np.uint8)], [(32, 32)])
     batch = collate([(tokens(1, 9, 2), patches)])
     assert batch.mask is None
-    assert batch.patches.data_ptr() == patches.values.__array_interface__["data"][0]
+    assert batch.stills.data_ptr() == patches.stills.__array_interface__["data"][0]
+
+
+def test_where_tokens_stand_is_what_the_family_says():
+    with torch.device("meta"):
+        theirs = Qwen3_5Model(NANO.backbone)
+    sizes = [[(64, 96), (32, 32)], [(96, 64)]]
+    samples = [
+        (tokens(1, *[9] * 6, 2, *[9] * 1, 3, 4), PROCESSOR(images_of(sizes[0]), sizes[0])),
+        (tokens(*[9] * 6, 1), PROCESSOR(images_of(sizes[1]), sizes[1])),
+    ]
+    batch = collate(samples, 8)
+    expected, _ = theirs.get_rope_index(
+        batch.token_ids,
+        mm_token_type_ids=batch.is_image.int(),
+        image_grid_thw=torch.tensor(batch.grids),
+        attention_mask=batch.mask,
+    )
+    assert batch.token_ids.shape == (2, 16)
+    torch.testing.assert_close(batch.positions, expected, rtol=0, atol=0)
+
+
+def test_image_tokens_have_rows_and_columns_and_text_goes_on_after_them():
+    seen = tokens(1, *[9] * 6, 2)
+    time, height, width = positions_of(seen, [(1, 6, 4)], 2)
+    assert time.tolist() == [0, *[1] * 6, 4]
+    assert height.tolist() == [0, 1, 1, 2, 2, 3, 3, 4]
+    assert width.tolist() == [0, 1, 2, 1, 2, 1, 2, 4]
+
+
+def images_of(sizes):
+    return [np.zeros((height, width, 3), np.uint8) for width, height in sizes]

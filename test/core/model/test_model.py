@@ -2,10 +2,9 @@ import pytest
 import torch
 
 from qwen_vla_ros.checkpoint.normalization import pad_actions
-from qwen_vla_ros.model.continuation import Committed
-from qwen_vla_ros.model.flow import draw_noise
 from qwen_vla_ros.model.inputs import collate
 from qwen_vla_ros.model.model import QwenVla
+from qwen_vla_ros.model.sampling import Committed, decode, draw_noise, step_times
 from qwen_vla_ros.prompt.build import build_prompt
 from qwen_vla_ros.training.flow_matching import masked_loss, mix
 
@@ -56,11 +55,11 @@ def test_serving_and_training_compute_the_same_velocity(tiny, batch):
     inputs, _, mask = batch
     first = collate_first(inputs)
     decoder = tiny.model.decoder
-    with torch.inference_mode():
-        context = tiny.model.backbone(first)
-        schedule = decoder.schedule(1)
+    with torch.no_grad():
+        context = read(tiny.model, first)
+        schedule = decoder.schedule(step_times(1))
         noise = draw_noise(mask[:1], torch.Generator().manual_seed(0))
-        served = tiny.model.decode(context, noise, mask[:1], schedule)
+        served = decode(decoder, context, noise, mask[:1], schedule)
         trained = tiny.model(first, noise, torch.ones(1), mask[:1])
     torch.testing.assert_close(served, (noise - trained) * mask[:1], rtol=1e-4, atol=1e-5)
 
@@ -69,12 +68,13 @@ def test_serving_and_training_see_the_same_committed_rows(tiny, batch):
     inputs, actions, mask = batch
     first, actions = collate_first(inputs), actions[:1]
     frozen = (torch.arange(16) < 5).unsqueeze(0)
-    with torch.inference_mode():
-        context = tiny.model.backbone(first)
+    with torch.no_grad():
+        context = read(tiny.model, first)
         noise = draw_noise(mask[:1], torch.Generator().manual_seed(0))
         committed = Committed(actions, frozen, "prefix")
-        schedule = tiny.model.decoder.schedule(1)
-        served = tiny.model.decode(context, noise, mask[:1], schedule, committed)
+        decoder = tiny.model.decoder
+        schedule = decoder.schedule(step_times(1))
+        served = decode(decoder, context, noise, mask[:1], schedule, committed)
         mixed, _ = mix(actions, noise, torch.ones(1), frozen)
         trained = tiny.model(first, mixed, torch.ones(1), mask[:1], frozen)
     moving = mask[:1] & ~frozen.unsqueeze(-1)
@@ -84,22 +84,28 @@ def test_serving_and_training_see_the_same_committed_rows(tiny, batch):
 
 def test_padded_channels_stay_zero_while_sampling(tiny, batch):
     inputs, _, mask = batch
-    with torch.inference_mode():
-        context = tiny.model.backbone(collate_first(inputs))
+    with torch.no_grad():
+        context = read(tiny.model, collate_first(inputs))
         noise = draw_noise(mask[:1])
-        sampled = tiny.model.decode(context, noise, mask[:1], tiny.model.decoder.schedule(4))
+        decoder = tiny.model.decoder
+        schedule = decoder.schedule(step_times(4))
+        sampled = decode(decoder, context, noise, mask[:1], schedule)
     assert not sampled[~mask[:1]].any()
+
+
+def read(model, inputs):
+    return model.backbone(model.backbone.lay_out(inputs), inputs.stills)
 
 
 def collate_first(inputs):
     """Return the first sample of a batch of two, alone."""
     length = int(inputs.mask[0].sum())
-    images = 3
-    patches = int(inputs.grids[:images].prod(1).sum())
+    grids = inputs.grids[:3]
     return type(inputs)(
         token_ids=inputs.token_ids[:1, :length],
         is_image=inputs.is_image[:1, :length],
+        positions=inputs.positions[:, :1, :length],
         mask=None,
-        patches=inputs.patches[:patches],
-        grids=inputs.grids[:images],
+        stills=inputs.stills[: sum(rows * columns for _, rows, columns in grids)],
+        grids=grids,
     )

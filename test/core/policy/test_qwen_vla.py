@@ -114,13 +114,6 @@ def test_bfloat16_agrees_with_float32_to_its_precision(tiny_folder, tiny, aloha)
     assert np.abs(actions - exact).mean() < 0.02
 
 
-def test_rotary_frequencies_stay_exact_in_bfloat16(tiny_folder):
-    half = load_checkpoint(tiny_folder, dtype=torch.bfloat16)
-    buffers = dict(half.model.named_buffers())
-    assert buffers
-    assert all(buffer.dtype == torch.float32 for buffer in buffers.values())
-
-
 @pytest.fixture
 def continuing(tiny):
     """The same checkpoint, saying of its decoder that it was trained with frozen prefixes."""

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from qwen_vla_ros.model.flow import sample, step_times
+from qwen_vla_ros.model.sampling import sample, step_times
 from qwen_vla_ros.training.flow_matching import draw_frozen, masked_loss, mix
 
 

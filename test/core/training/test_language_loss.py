@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from qwen_vla_ros.model.backbone import as_family, in_family_words
 from qwen_vla_ros.model.inputs import collate
 from qwen_vla_ros.policy.answer import chat_sample
 from qwen_vla_ros.training.language_loss import language_loss
@@ -25,14 +26,10 @@ def batch(tiny, replies, *, images=1):
 def test_the_loss_is_the_one_that_transformers_computes(tiny, images):
     inputs, mask = batch(tiny, ["a red cube"], images=images)
     labels = inputs.token_ids.masked_fill(~mask, -100)
-    seen = {"pixel_values": inputs.patches, "image_grid_thw": inputs.grids} if images else {}
+    backbone = tiny.model.backbone
     with torch.no_grad():
-        theirs = tiny.model.backbone.qwen(
-            input_ids=inputs.token_ids,
-            mm_token_type_ids=inputs.is_image.int(),
-            labels=labels,
-            **seen,
-        ).loss
+        words = in_family_words(inputs, backbone.config)
+        theirs = as_family(backbone)(**words, labels=labels).loss
         ours = language_loss(tiny.model, inputs, inputs.token_ids, mask)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 

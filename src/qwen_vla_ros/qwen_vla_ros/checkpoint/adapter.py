@@ -46,9 +46,6 @@ LAYERS = (
 )  # fmt: skip
 """What an adapter adapts unless it is told otherwise."""
 
-TIED = "backbone.qwen.lm_head"
-"""Shares its weight with the embedding, which a merge would change as well."""
-
 _NAME = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_(?P<side>[AB])\.weight")
 
 
@@ -181,11 +178,6 @@ def _check(
 
 
 def _check_layer(path: Path, layer: str, layers: Mapping[str, nn.Linear]) -> None:
-    if layer == TIED:
-        raise CheckpointError(
-            f"{path}: adapts '{TIED}', which shares its weight with the embedding; "
-            "it cannot be merged."
-        )
     if layer not in layers:
         near = suggest(layer, layers).partition(" Known:")[0]
         raise CheckpointError(f"{path}: the model has no linear layer {layer[:120]!r}.{near}")
@@ -195,7 +187,7 @@ def _wanted_layers(path: Path, config: AdapterConfig, layers: Mapping[str, nn.Li
     """Return the layers that the config promises, when it says so in names."""
     wanted: set[str] = set()
     for target in config.targets:
-        found = {layer for layer in layers if matches(layer, target) and layer != TIED}
+        found = {layer for layer in layers if matches(layer, target)}
         if not found:
             ends = {layer.rpartition(".")[2] for layer in layers}
             raise CheckpointError(

@@ -25,6 +25,7 @@ from qwen_vla_ros.checkpoint.weights import load_weights, save_weights
 from qwen_vla_ros.errors import CheckpointError
 from qwen_vla_ros.json_file import read_json, write_json
 from qwen_vla_ros.model.config import ModelConfig
+from qwen_vla_ros.model.family import text_of, vision_of
 from qwen_vla_ros.model.image_processing import ImageProcessor, load_image_processor
 from qwen_vla_ros.model.model import QwenVla
 from qwen_vla_ros.model.tokenizer import PromptTokenizer, load_tokenizer
@@ -82,7 +83,7 @@ def load_checkpoint(
     config = manifest.model
     tokenizer = load_tokenizer(directory / TOKENIZER)
     check_tokenizer(directory / TOKENIZER, tokenizer, config)
-    images = load_image_processor(directory / IMAGES, config.backbone.vision)
+    images = load_image_processor(directory / IMAGES, vision_of(config.backbone))
     normalization = load_statistics(directory / NORMALIZATION)
     model = load_weights(directory, config, torch.device(device), dtype)
     if adapter is not None:
@@ -116,10 +117,9 @@ def check_tokenizer(path: Path, tokenizer: PromptTokenizer, config: ModelConfig)
     Raises:
         CheckpointError: When it has tokens that the model lacks, or another one for images.
     """
-    if tokenizer.size > config.backbone.vocab_size:
-        raise CheckpointError(
-            f"{path}: {tokenizer.size} tokens; the model has {config.backbone.vocab_size}."
-        )
+    known = text_of(config.backbone).vocab_size
+    if tokenizer.size > known:
+        raise CheckpointError(f"{path}: {tokenizer.size} tokens; the model has {known}.")
     if tokenizer.image_id != config.backbone.image_token_id:
         raise CheckpointError(
             f"{path}: images are token {tokenizer.image_id}; "

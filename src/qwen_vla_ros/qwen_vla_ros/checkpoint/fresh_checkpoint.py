@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from qwen_vla_ros.checkpoint.checkpoint import (
+    CONFIG,
     IMAGES,
     TOKENIZER,
     Checkpoint,
@@ -20,10 +21,11 @@ from qwen_vla_ros.checkpoint.corpus import corpus
 from qwen_vla_ros.checkpoint.folder import refuse_executables, refuse_existing
 from qwen_vla_ros.checkpoint.manifest import Manifest, Provenance, RobotRecord
 from qwen_vla_ros.checkpoint.normalization import limits_as_statistics
-from qwen_vla_ros.checkpoint.published import PublishedModel, check_published_config
+from qwen_vla_ros.checkpoint.published import PublishedModel, read_published_config
 from qwen_vla_ros.checkpoint.weights import fresh_model
 from qwen_vla_ros.errors import CheckpointError, suggest
 from qwen_vla_ros.model.config import PRESETS, ModelConfig
+from qwen_vla_ros.model.family import text_of, vision_of
 from qwen_vla_ros.model.image_processing import ImageProcessor, load_image_processor
 from qwen_vla_ros.model.tokenizer import PromptTokenizer, load_tokenizer
 from qwen_vla_ros.prompt.build import build_prompt
@@ -83,10 +85,11 @@ def init_checkpoint(
             "of use to measure time and memory only."
         )
     refuse_existing(out)
-    config = PRESETS[preset]
     if backbone is None:
+        config = PRESETS[preset]
         beginning = _from_nothing(config, embodiments, preset)
     else:
+        config = _on(backbone, PRESETS[preset])
         beginning = _from(backbone, config)
     check_tokenizer(out / TOKENIZER, beginning.tokenizer, config)
     robots = tuple(RobotRecord(name=robot.name, hash=robot.hash) for robot in embodiments)
@@ -121,19 +124,31 @@ def _from_nothing(
         tokenizer = whole_tokenizer()
     return _Beginning(
         tokenizer=tokenizer,
-        images=ImageProcessor(config.backbone.vision),
+        images=ImageProcessor(vision_of(config.backbone)),
         weights="random",
         dtype=torch.float32 if is_trimmed else torch.bfloat16,
     )
 
 
+def _on(backbone: PublishedModel, preset: ModelConfig) -> ModelConfig:
+    """Return the preset with the backbone that a folder describes, if it is of the same size."""
+    refuse_executables(backbone.directory)
+    found = read_published_config(backbone.directory)
+    for key in ("hidden_size", "num_hidden_layers"):
+        there, here = (getattr(text_of(x), key) for x in (found, preset.backbone))
+        if there != here:
+            raise CheckpointError(
+                f"{backbone.directory / CONFIG}: text_config.{key} is {there}; that of preset "
+                f"'{preset.preset}' is {here}."
+            )
+    return replace(preset, backbone=found)
+
+
 def _from(backbone: PublishedModel, config: ModelConfig) -> _Beginning:
     directory = backbone.directory
-    refuse_executables(directory)
-    check_published_config(directory, config.backbone)
     return _Beginning(
         tokenizer=load_tokenizer(directory / TOKENIZER),
-        images=load_image_processor(directory / IMAGES, config.backbone.vision),
+        images=load_image_processor(directory / IMAGES, vision_of(config.backbone)),
         weights=f"backbone from {backbone.name}, decoder random",
         dtype=torch.bfloat16,  # what the family publishes
     )

@@ -64,7 +64,7 @@ class Manifest:
         weights_sha256: Of names, shapes, dtypes and bytes of all weights, whatever files they are
             in. It tells an adapter whether this is the model that it was trained on.
         created_with: Version of this software that wrote the folder.
-        schema_version: Of this file.
+        schema_version: Of this file and of the names of the weights.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -73,7 +73,7 @@ class Manifest:
     provenance: Provenance
     weights_sha256: Sha256 | None = None
     created_with: Text | None = None
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
 
 
 def software_version() -> str:

@@ -9,8 +9,8 @@ from qwen_vla_ros.checkpoint.weights import model_slots
 from qwen_vla_ros.model.config import ModelConfig
 
 BACKBONE_ROWS = {
-    "vision encoder": ("backbone.qwen.model.visual.",),
-    "language model": ("backbone.qwen.",),
+    "vision encoder": ("backbone.model.visual.",),
+    "language model": ("backbone.",),
 }
 DECODER_ROWS = {
     "decoder blocks": ("decoder.blocks.",),

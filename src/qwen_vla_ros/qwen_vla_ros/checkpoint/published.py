@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
@@ -21,38 +20,16 @@ from transformers.models.qwen3_5 import Qwen3_5Config
 from qwen_vla_ros.checkpoint.weights_files import find_weights
 from qwen_vla_ros.errors import CheckpointError
 from qwen_vla_ros.json_file import read_object
-from qwen_vla_ros.model.backbone import family_config
-from qwen_vla_ros.model.config import BackboneConfig
+from qwen_vla_ros.model.family import read_family_config
 
-BACKBONE_PREFIX = "backbone.qwen."
+BACKBONE_PREFIX = "backbone."
 CONFIG = "config.json"
-MODEL_TYPE = "qwen3_5"
 
 WANTED_FILES = ("*.safetensors", "*.json")
 """All that is fetched: weights and words about them, and nothing that could run."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-
-_ROPE = "text_config.rope_parameters"
-_MATTERS = (
-    "text_config.hidden_size", "text_config.vocab_size", "text_config.intermediate_size",
-    "text_config.num_hidden_layers", "text_config.layer_types", "text_config.num_attention_heads",
-    "text_config.num_key_value_heads", "text_config.head_dim", "text_config.linear_num_key_heads",
-    "text_config.linear_key_head_dim", "text_config.linear_num_value_heads",
-    "text_config.linear_value_head_dim", "text_config.linear_conv_kernel_dim",
-    "text_config.hidden_act", "text_config.rms_norm_eps", "text_config.attention_bias",
-    f"{_ROPE}.rope_type", f"{_ROPE}.rope_theta", f"{_ROPE}.partial_rotary_factor",
-    f"{_ROPE}.mrope_section", f"{_ROPE}.mrope_interleaved",
-    "vision_config.depth", "vision_config.hidden_size", "vision_config.intermediate_size",
-    "vision_config.num_heads", "vision_config.num_position_embeddings",
-    "vision_config.out_hidden_size", "vision_config.patch_size",
-    "vision_config.temporal_patch_size", "vision_config.spatial_merge_size",
-    "vision_config.in_channels", "vision_config.hidden_act",
-    "tie_word_embeddings", "image_token_id", "video_token_id", "vision_start_token_id",
-    "vision_end_token_id",
-)  # fmt: skip
-"""Whatever changes what the model computes, as places in the family's config."""
 
 
 @dataclass(frozen=True)
@@ -91,34 +68,17 @@ def find_published(where: str, revision: str = "") -> PublishedModel:
     return PublishedModel(_fetch(where, revision), f"{where} at {revision}")
 
 
-def check_published_config(directory: Path, config: BackboneConfig) -> None:
-    """Hold a published `config.json` against the dimensions that we would build.
+def read_published_config(directory: Path) -> Qwen3_5Config:
+    """Return what a published `config.json` says.
 
     Raises:
-        CheckpointError: Naming the first field that differs, with both values.
+        CheckpointError: Naming the first key that says what we do not compute.
     """
     path = directory / CONFIG
-    found = read_object(path)
-    if found.get("model_type") != MODEL_TYPE:
-        raise CheckpointError(
-            f"{path}: model_type is {found.get('model_type')!r}; only '{MODEL_TYPE}' can be a "
-            "backbone."
-        )
-    for word in ("auto_map", "trust_remote_code"):
-        if word in found:
-            raise CheckpointError(
-                f"{path}: {word}: asks for code of its own; no such model is read."
-            )
     try:
-        theirs = Qwen3_5Config(**found).to_dict()
-    except Exception as error:  # transformers validates with errors of several libraries
-        sentence = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: is no config of the family: {sentence}") from error
-    ours = family_config(config).to_dict()
-    for place in _MATTERS:
-        there, here = _value(theirs, place), _value(ours, place)
-        if there != here:
-            raise CheckpointError(f"{path}: {place} is {there}; the preset's is {here}.")
+        return read_family_config(read_object(path))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}.") from error
 
 
 def _fetch(hub_id: str, commit: str) -> Path:
@@ -164,10 +124,3 @@ def published_weights(
         weight.check_shape(published, shape)
         sources[name] = (weight.path, published)
     return sources
-
-
-def _value(config: Mapping[str, Any], place: str) -> Any:
-    value: Any = config
-    for key in place.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value

@@ -15,7 +15,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers.initialization import no_init_weights
 
 from qwen_vla_ros.checkpoint.published import published_weights
 from qwen_vla_ros.checkpoint.weights_files import (
@@ -29,7 +28,6 @@ from qwen_vla_ros.checkpoint.weights_files import (
 )
 from qwen_vla_ros.errors import CheckpointError, suggest
 from qwen_vla_ros.json_file import write_json
-from qwen_vla_ros.model.action_decoder import ActionDecoder
 from qwen_vla_ros.model.config import ModelConfig
 from qwen_vla_ros.model.model import QwenVla
 
@@ -47,13 +45,11 @@ class Slot:
 
 def model_slots(config: ModelConfig, dtype: torch.dtype = torch.float32) -> dict[str, Slot]:
     """Return the slot of every weight of a model that is cast to `dtype`; takes no memory."""
-    with torch.device("meta"):
-        model = QwenVla(config).cast(dtype)
-    return {name: Slot(tuple(x.shape), x.dtype) for name, x in model.named_parameters()}
+    return _slots(_unfilled(config, dtype))
 
 
 def save_weights(directory: Path, model: QwenVla, shard_bytes: int = SHARD_BYTES) -> str:
-    """Write all weights; the language head, which is tied to the embedding, only once.
+    """Write all weights; the language head is the embedding.
 
     Args:
         directory: Folder that has none yet.
@@ -86,12 +82,12 @@ def load_weights(
     Raises:
         CheckpointError: When names, shapes or numbers are not those of a model of this `config`.
     """
-    slots = model_slots(config, dtype)
-    stored = find_weights(directory)
+    model = _unfilled(config, dtype)
+    slots, stored = _slots(model), find_weights(directory)
     _check_against(directory, stored, slots)
-    model = _unfilled(config)
-    _fill(model, {name: (weight.path, name) for name, weight in stored.items()}, slots, device)
-    return model.to(device).eval()
+    sources = {name: (weight.path, name) for name, weight in stored.items()}
+    model.load_state_dict(_read(sources, slots, device), assign=True)
+    return model.eval()
 
 
 def fresh_model(
@@ -113,40 +109,28 @@ def fresh_model(
         CheckpointError: When a weight of the backbone is missing, has another shape, or is not
             finite.
     """
-    slots = model_slots(config, dtype)
-    model = _unfilled(config)
+    model, cpu = _unfilled(config, dtype), torch.device("cpu")
+    slots = _slots(model)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
-        model.decoder = _fresh_decoder(config, dtype)
+        model.decoder.to_empty(device=cpu).reset_parameters()
         if backbone is None:
-            for name, parameter in model.named_parameters():
-                if not name.startswith("decoder."):
-                    parameter.data = torch.empty(slots[name].shape, dtype=slots[name].dtype)
-            model.backbone.qwen.init_weights()  # type: ignore[no-untyped-call]
+            model.backbone.to_empty(device=cpu).reset_parameters()
     if backbone is not None:
         shapes = {name: slot.shape for name, slot in slots.items()}
-        _fill(model, published_weights(backbone, shapes), slots, torch.device("cpu"))
-    return model.cast(dtype)
+        weights = _read(published_weights(backbone, shapes), slots, cpu)
+        model.load_state_dict(weights, assign=True, strict=False)
+    return model
 
 
-def _unfilled(config: ModelConfig) -> QwenVla:
-    """Return a model whose weights are whatever was in memory; its buffers are right.
-
-    Built on the CPU and not on the meta device: the backbone's rotary frequencies are buffers that
-    no file holds. Memory that nobody writes to costs nothing until it is replaced.
-    """
-    # The family's constructors draw numbers all the same.
-    with torch.random.fork_rng(devices=()), no_init_weights():
-        return QwenVla(config)
+def _unfilled(config: ModelConfig, dtype: torch.dtype) -> QwenVla:
+    """Return a model that takes no memory yet."""
+    with torch.device("meta"):
+        return QwenVla(config).cast(dtype)
 
 
-def _fresh_decoder(config: ModelConfig, dtype: torch.dtype) -> ActionDecoder:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        return ActionDecoder(config.decoder, config.backbone.hidden_size)
-    finally:
-        torch.set_default_dtype(before)
+def _slots(model: QwenVla) -> dict[str, Slot]:
+    return {name: Slot(tuple(x.shape), x.dtype) for name, x in model.named_parameters()}
 
 
 def _check_against(
@@ -166,11 +150,9 @@ def _check_against(
         weight.check_shape(name, slots[name].shape)
 
 
-def _fill(
-    model: QwenVla, sources: Sources, slots: Mapping[str, Slot], device: torch.device
-) -> None:
-    """Give each named weight the tensor that `sources` says, file by file."""
-    parameters = dict(model.named_parameters())
+def _read(sources: Sources, slots: Mapping[str, Slot], device: torch.device) -> dict[str, Tensor]:
+    """Return each named weight as its slot wants it, from where `sources` says, file by file."""
+    weights: dict[str, Tensor] = {}
     for path in sorted({path for path, _ in sources.values()}):
         names = [name for name, (source, _) in sources.items() if source == path]
         with safe_open(path, framework="pt") as file:
@@ -181,7 +163,8 @@ def _fill(
                         f"{path}: weight '{name}' holds a number that is not finite."
                     )
                 # A copy: the mapped file is not aligned, and who changes it would change us.
-                parameters[name].data = tensor.to(device, slots[name].dtype, copy=True)
+                weights[name] = tensor.to(device, slots[name].dtype, copy=True)
+    return weights
 
 
 def is_finite(tensor: Tensor) -> bool:

@@ -1,135 +1,152 @@
-"""The backbone: Qwen3.5 as transformers has it, read for its hidden states.
+"""The backbone: Qwen3.5 read for its hidden states, in training as when serving.
 
-Shapes: B batch, L tokens, D hidden size, P patches.
+What the layout of the prompts says is computed by `lay_out`, once per prompt when serving. From
+the images to the hidden states no number decides what is computed next, so that a GPU can record
+all of it as one graph. The modules have the names of the published weights.
+
+Shapes: B batch, L tokens, padded on the right; D hidden size, P patches, V image tokens.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.models.qwen3_5 import Qwen3_5Config, Qwen3_5ForConditionalGeneration
+from transformers.initialization import no_init_weights
+from transformers.models.qwen3_5 import Qwen3_5Config
 
-from qwen_vla_ros.model.config import BackboneConfig
+from qwen_vla_ros.model.action_decoder import Context
+from qwen_vla_ros.model.family import text_of, vision_of
 from qwen_vla_ros.model.inputs import Inputs
+from qwen_vla_ros.model.language import DeltaNet, Language, Norm
+from qwen_vla_ros.model.rotation import Rotation
+from qwen_vla_ros.model.vision import Vision, VisionLayout
+
+if TYPE_CHECKING:
+    from transformers.models.qwen3_5 import Qwen3_5ForConditionalGeneration
 
 
-@dataclass(frozen=True)
-class Context:
-    """What the decoder is told about the observation.
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What prompts say before an image is seen.
 
     Attributes:
-        hidden: Hidden states of all tokens, images and text; (B, L, D).
-        positions: Time, height and width row of every token; (3, B, L).
+        embedded: Embeddings of all tokens; those at the places of images mean nothing; (B, L, D).
+        image_places: Where the image tokens stand among all tokens of the batch; (V,).
+        positions: Time, height and width row of every token, zero where padded; (3, B, L).
         mask: True where a token is real; (B, L). `None` when all are.
+        rotate: Every token by its position.
+        vision: Of the image encoder; `None` without images.
     """
 
-    hidden: Tensor
+    embedded: Tensor
+    image_places: Tensor
     positions: Tensor
     mask: Tensor | None
+    rotate: Rotation
+    vision: VisionLayout | None
 
 
-def family_config(config: BackboneConfig) -> Qwen3_5Config:
-    """Return the same dimensions in the family's own words."""
-    vision = config.vision
-    # The special tokens follow each other in the family's vocabulary, trimmed or whole.
-    image = config.image_token_id
-    return Qwen3_5Config(
-        text_config={
-            "vocab_size": config.vocab_size,
-            "hidden_size": config.hidden_size,
-            "intermediate_size": config.intermediate_size,
-            "num_hidden_layers": config.num_layers,
-            "num_attention_heads": config.num_heads,
-            "num_key_value_heads": config.num_kv_heads,
-            "head_dim": config.head_dim,
-            "linear_num_key_heads": config.linear_key_heads,
-            "linear_key_head_dim": config.linear_key_head_dim,
-            "linear_num_value_heads": config.linear_value_heads,
-            "linear_value_head_dim": config.linear_value_head_dim,
-            "max_position_embeddings": 262_144,
-            "tie_word_embeddings": True,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": config.rope_theta,
-                "partial_rotary_factor": config.rotary_fraction,
-                "mrope_section": list(config.rope_sections),
-                "mrope_interleaved": True,
-            },
-        },
-        vision_config={
-            "depth": vision.depth,
-            "hidden_size": vision.hidden_size,
-            "intermediate_size": vision.intermediate_size,
-            "num_heads": vision.num_heads,
-            "num_position_embeddings": vision.positions,
-            "out_hidden_size": config.hidden_size,
-            "patch_size": vision.patch_size,
-            "temporal_patch_size": vision.temporal_patch_size,
-            "spatial_merge_size": vision.merge_size,
-        },
-        tie_word_embeddings=True,
-        image_token_id=image,
-        video_token_id=image + 1,
-        vision_start_token_id=image - 3,
-        vision_end_token_id=image - 2,
-    )
+class _Model(nn.Module):
+    """The two parts, under the names of their weights."""
 
-
-class PatchProjection(nn.Conv3d):
-    """The patch embedding as one matrix product, with the weights of the convolution it is.
-
-    A kernel as large as its input has one position to be at, and convolution code is slow at
-    finding that out: 13 ms instead of 3 for three cameras on one core.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(P, C, T, H, W) -> (P, D, 1, 1, 1)."""
-        flat = functional.linear(input.flatten(1), self.weight.flatten(1), self.bias)
-        return flat[..., None, None, None]
+    def __init__(self, config: Qwen3_5Config) -> None:
+        super().__init__()
+        self.visual = Vision(vision_of(config))
+        self.language_model = Language(text_of(config))
 
 
 class Backbone(nn.Module):
-    """One forward pass per observation; the language head is kept for training on text."""
+    """One forward pass per observation; the decoder reads layer `context_layer`."""
 
-    def __init__(self, config: BackboneConfig) -> None:
+    def __init__(self, config: Qwen3_5Config, context_layer: int | None = None) -> None:
         super().__init__()
-        self.config = config
-        self.qwen = Qwen3_5ForConditionalGeneration(family_config(config))
-        # When built without initialisation, transformers leaves the head untied as well.
-        self.qwen.tie_weights()
-        embed = self.qwen.model.visual.patch_embed
-        conv = embed.proj
-        embed.proj = PatchProjection(
-            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, device="meta"
-        )
-        embed.proj.weight, embed.proj.bias = conv.weight, conv.bias
+        self.config, self.context_layer = config, context_layer
+        self.model = _Model(config)
+        self.reset_parameters()
 
-    def positions(self, inputs: Inputs) -> Tensor:
-        """Return every token's position; (3, B, L). Depends on the layout of the prompt only."""
-        positions, _ = self.qwen.model.get_rope_index(
-            inputs.token_ids,
-            mm_token_type_ids=inputs.is_image.int(),
-            image_grid_thw=inputs.grids,
-            attention_mask=inputs.mask,
-        )
-        return torch.as_tensor(positions)
+    def reset_parameters(self) -> None:
+        """Begin as the family does."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding | nn.Conv1d | nn.Conv3d):
+                nn.init.normal_(module.weight, std=text_of(self.config).initializer_range)
+                bias = getattr(module, "bias", None)
+                if isinstance(bias, Tensor):
+                    nn.init.zeros_(bias)
+            elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
+                module.reset_parameters()
+            elif isinstance(module, Norm):
+                nn.init.zeros_(module.weight)
+            elif isinstance(module, DeltaNet):
+                nn.init.ones_(module.dt_bias)
+                with torch.no_grad():
+                    module.A_log.uniform_(0.01, 16).log_()
 
-    def forward(self, inputs: Inputs, positions: Tensor | None = None) -> Context:
-        """Read the observation; `positions` are those of `positions()`, if at hand."""
-        if positions is None:
-            positions = self.positions(inputs)
-        layer = self.config.context_layer
-        output = self.qwen.model(
-            input_ids=inputs.token_ids,
-            attention_mask=inputs.mask,
-            position_ids=positions,
-            pixel_values=inputs.patches,
-            image_grid_thw=inputs.grids,
-            use_cache=False,
-            output_hidden_states=layer is not None,
+    def lay_out(self, inputs: Inputs) -> Layout:
+        """Return what stays the same while prompts and image sizes do."""
+        language = self.model.language_model
+        return Layout(
+            embedded=language.embed_tokens(inputs.token_ids),
+            image_places=inputs.is_image.flatten().nonzero()[:, 0],
+            positions=inputs.positions,
+            mask=inputs.mask,
+            rotate=language.rotation(inputs.positions),
+            vision=self.model.visual.lay_out(inputs.grids) if inputs.grids else None,
         )
-        hidden = output.last_hidden_state if layer is None else output.hidden_states[layer]
-        return Context(hidden, positions, inputs.mask)
+
+    def read(self, layout: Layout, stills: Tensor, layer: int | None = None) -> Tensor:
+        """Return the hidden states of a layer, the last one if `None`; (B, L, D).
+
+        Args:
+            layout: Of the prompts.
+            stills: One frame of every patch of their images; (P, 3 patch^2).
+            layer: See `Language.forward`.
+        """
+        tokens = layout.embedded
+        if layout.vision is not None:
+            seen = self.model.visual(stills, layout.vision)  # (V, D)
+            flat = tokens.flatten(0, 1).index_copy(0, layout.image_places, seen)
+            tokens = flat.view_as(tokens)
+        hidden: Tensor = self.model.language_model(tokens, layout.rotate, layer)
+        return hidden
+
+    def forward(self, layout: Layout, stills: Tensor) -> Context:
+        """Read images (P, 3 patch^2) at their places in the prompts, for the decoder."""
+        hidden = self.read(layout, stills, self.context_layer)
+        return Context(hidden, layout.positions, layout.mask)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return what is said next, by the head that is tied to the embedding; (..., D)."""
+        return functional.linear(hidden, self.model.language_model.embed_tokens.weight)
+
+
+def as_family(backbone: Backbone) -> Qwen3_5ForConditionalGeneration:
+    """Return transformers' own model of the very same weights, which can write text."""
+    from transformers.models.qwen3_5 import Qwen3_5ForConditionalGeneration
+
+    # Not on the meta device: its rotary frequencies are buffers that no file holds. Memory that
+    # nobody writes to costs nothing until it is replaced.
+    with torch.random.fork_rng(devices=()), no_init_weights():
+        qwen = Qwen3_5ForConditionalGeneration(backbone.config)
+    qwen.load_state_dict(backbone.state_dict(), assign=True, strict=False)
+    qwen.tie_weights()
+    # For the buffers.
+    nn.Module.to(qwen, backbone.model.language_model.embed_tokens.weight.device)
+    qwen.train(mode=False)
+    return qwen
+
+
+def in_family_words(inputs: Inputs, config: Qwen3_5Config) -> dict[str, Tensor]:
+    """Return a batch as transformers' model takes it, which repeats every still as a film."""
+    words = {"input_ids": inputs.token_ids, "mm_token_type_ids": inputs.is_image.int()}
+    if inputs.mask is not None:
+        words["attention_mask"] = inputs.mask.int()
+    if inputs.grids:
+        frames: Any = vision_of(config).temporal_patch_size
+        film = inputs.stills.view(len(inputs.stills), 3, 1, -1).repeat(1, 1, frames, 1).flatten(1)
+        grids = torch.tensor(inputs.grids, device=film.device)
+        words |= {"pixel_values": film, "image_grid_thw": grids}
+    return words

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,40 +15,41 @@ import torch
 from torch import Tensor
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
-from qwen_vla_ros.model.image_processing import COLOURS, ImageProcessor, Patches
+from qwen_vla_ros.model.image_processing import COLOURS, Grid, ImageProcessor, Patches
 from qwen_vla_ros.model.tokenizer import PromptTokens
 from qwen_vla_ros.prompt.places import fill_places
 from qwen_vla_ros.types import Observation, Prompt
 
-Number = TypeVar("Number", np.float32, np.int64)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """One batch for the backbone.
+    """One batch for the backbone, prompts padded on the right.
 
     Attributes:
         token_ids: Zero where padded; (B, L).
         is_image: True where an image feature takes the place of the token's embedding; (B, L).
+        positions: Time, height and width row of every token, zero where padded; (3, B, L).
         mask: True where a token is real; (B, L). `None` when all are.
-        patches: Normalised pixels, images in the order of their places; (P, values of a patch).
-        grids: Frames, rows and columns of patches per image; (I, 3).
+        stills: Normalised pixels, one frame of every patch, images in the order of their places;
+            (P, 3 * patch * patch).
+        grids: Frames, rows and columns of patches per image.
     """
 
     token_ids: Tensor
     is_image: Tensor
+    positions: Tensor
     mask: Tensor | None
-    patches: Tensor
-    grids: Tensor
+    stills: Tensor
+    grids: tuple[Grid, ...]
 
     def to(self, device: torch.device) -> Inputs:
         """Return the batch on another device."""
-        moved = {
-            field.name: value.to(device)
-            for field in fields(self)
-            if (value := getattr(self, field.name)) is not None
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {
+            name: value.to(device) if isinstance(value, Tensor) else value
+            for name, value in values.items()
         }
-        return Inputs(**{"mask": None, **moved})
+        return Inputs(**moved)
 
 
 def patches_of(
@@ -89,28 +90,62 @@ def look_up(pixels: Tensor, levels: Tensor) -> Tensor:
     return levels[colours, pixels.flatten(2).int()].flatten(1)
 
 
-def collate(samples: Sequence[tuple[PromptTokens, Patches]]) -> Inputs:
+def collate(
+    samples: Sequence[tuple[PromptTokens, Patches]], multiple: int | None = None
+) -> Inputs:
     """Put samples into one batch, prompts padded on the right.
 
     On the right, because the gated delta nets read from the left: padding comes after everything
     real and cannot leak into it.
+
+    Args:
+        samples: Prompts and the patches of their images.
+        multiple: Pad to a multiple of this many tokens, so that prompts of about one length have
+            the same shapes; then there is always a mask. `None` pads to the longest.
     """
     length = max(len(tokens.ids) for tokens, _ in samples)
+    length += -length % (multiple or 1)
     shape = (len(samples), length)
     ids, is_image = np.zeros(shape, np.int64), np.zeros(shape, np.bool_)
-    mask = np.zeros(shape, np.bool_)
-    for row, (tokens, _) in enumerate(samples):
-        ids[row, : len(tokens.ids)] = tokens.ids
-        is_image[row, : len(tokens.ids)] = tokens.is_image
-        mask[row, : len(tokens.ids)] = True
+    positions, mask = np.zeros((3, *shape), np.int64), np.zeros(shape, np.bool_)
+    for row, (tokens, patches) in enumerate(samples):
+        real = slice(0, len(tokens.ids))
+        ids[row, real], is_image[row, real], mask[row, real] = tokens.ids, tokens.is_image, True
+        merge = patches.processor.vision.spatial_merge_size
+        positions[:, row, real] = positions_of(tokens, patches.grids, merge)
+    stills = [patches.stills for _, patches in samples]
     return Inputs(
         token_ids=torch.from_numpy(ids),
         is_image=torch.from_numpy(is_image),
-        mask=None if mask.all() else torch.from_numpy(mask),
-        patches=torch.from_numpy(_joined([patches.values for _, patches in samples])),
-        grids=torch.from_numpy(_joined([patches.grids for _, patches in samples])),
+        positions=torch.from_numpy(positions),
+        mask=None if multiple is None and mask.all() else torch.from_numpy(mask),
+        stills=torch.from_numpy(stills[0] if len(stills) == 1 else np.concatenate(stills)),
+        grids=tuple(grid for _, patches in samples for grid in patches.grids),
     )
 
 
-def _joined(arrays: Sequence[npt.NDArray[Number]]) -> npt.NDArray[Number]:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+def positions_of(tokens: PromptTokens, grids: Sequence[Grid], merge: int) -> npt.NDArray[np.int64]:
+    """Return where every token stands: time, height and width row; (3, L).
+
+    Text goes forward on all three rows. An image stands still in time, its tokens in rows and
+    columns; what follows goes on behind its longer side.
+
+    Args:
+        tokens: The prompt.
+        grids: Of the images in it.
+        merge: Side of the square of patches that becomes one token.
+    """
+    positions = np.zeros((3, len(tokens.ids)), np.int64)
+    at = place = 0
+    for _, down, across in grids:
+        rows, columns = down // merge, across // merge
+        begin = at + int(np.argmax(tokens.is_image[at:]))
+        end = begin + rows * columns
+        positions[:, at:begin] = np.arange(place, place + begin - at)
+        place += begin - at
+        positions[:, begin:end] = place
+        positions[1, begin:end] += np.repeat(np.arange(rows), columns)
+        positions[2, begin:end] += np.tile(np.arange(columns), rows)
+        at, place = end, place + max(rows, columns)
+    positions[:, at:] = np.arange(place, place + len(tokens.ids) - at)
+    return positions

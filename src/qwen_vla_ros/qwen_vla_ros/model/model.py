@@ -1,19 +1,23 @@
 """Qwen-VLA: backbone, then decoder. Nothing is kept from one observation to the next.
 
-Shapes: B batch, H action steps, K action channels.
+Shapes: B batch, P patches, H action steps, K action channels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from qwen_vla_ros.model.action_decoder import ActionDecoder, Schedule
-from qwen_vla_ros.model.backbone import Backbone, Context
+from qwen_vla_ros.model.action_decoder import ActionDecoder, Context
+from qwen_vla_ros.model.backbone import Backbone, Layout
 from qwen_vla_ros.model.config import ModelConfig
-from qwen_vla_ros.model.continuation import Committed
-from qwen_vla_ros.model.decoding import decode
+from qwen_vla_ros.model.family import text_of
 from qwen_vla_ros.model.inputs import Inputs
+from qwen_vla_ros.model.recorded import Recorded, Recorder
+from qwen_vla_ros.model.sampling import Committed, decode, step_times
 
 
 class QwenVla(nn.Module):
@@ -22,8 +26,9 @@ class QwenVla(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = Backbone(config.backbone)
-        self.decoder = ActionDecoder(config.decoder, config.backbone.hidden_size)
+        width = text_of(config.backbone).hidden_size
+        self.backbone = Backbone(config.backbone, config.decoder.context_layer)
+        self.decoder = ActionDecoder(config.decoder, width)
 
     def forward(
         self,
@@ -43,41 +48,68 @@ class QwenVla(nn.Module):
             frozen: True where a row is clean and its time 0, whatever t is; (B, H). `None`: no
                 row is.
         """
-        context = self.backbone(inputs)
+        context = self.backbone(self.backbone.lay_out(inputs), inputs.stills)
         velocity: Tensor = self.decoder(
-            context.hidden,
-            context.positions,
-            actions,
-            t,
-            context_mask=context.mask,
-            step_mask=mask.any(dim=2),
-            frozen=frozen,
+            context, actions, t, step_mask=mask.any(dim=2), frozen=frozen
         )
         return velocity
 
-    def decode(
-        self,
-        context: Context,
-        noise: Tensor,
-        mask: Tensor,
-        schedule: Schedule,
-        committed: Committed | None = None,
-    ) -> Tensor:
-        """Return actions (B, H, K) sampled from `noise`, in as many steps as `schedule` has.
-
-        All H steps are real here; `mask` (B, H, K) keeps the padded channels at zero. Rows that
-        are `committed` are continued; those of a `prefix` come out as they were given.
-        """
-        return decode(self.decoder, context, noise, mask, schedule, committed)
-
     def cast(self, dtype: torch.dtype) -> QwenVla:
-        """Convert the parameters in place, and only them.
+        """Convert the parameters in place.
 
-        `nn.Module.to` would convert the buffers as well: they hold rotary frequencies, and in
-        bfloat16 a position of 300 would be off by one. The family keeps two kinds of weights of
-        its delta nets in float32, whatever the rest is in; so do we.
+        The family keeps two kinds of weights of its delta nets in float32, whatever the rest is
+        in; so do we.
         """
         for name, parameter in self.named_parameters():
             exact = name.endswith(("linear_attn.A_log", "linear_attn.norm.weight"))
             parameter.data = parameter.data.to(torch.float32 if exact else dtype)
         return self
+
+
+class PreparedModel:
+    """The model as it serves one robot, with the same shapes each time.
+
+    On a CPU backbone and decoder are computed as they are called. On a GPU each is recorded once
+    and replayed; two recordings and not one, so that each can be timed.
+    """
+
+    def __init__(
+        self,
+        model: QwenVla,
+        mask: Tensor,
+        steps: int,
+        record: Recorder[Any] | None = None,
+    ) -> None:
+        """Compute what does not depend on any observation.
+
+        Args:
+            model: On the device where it shall run; its weights must not change any more.
+            mask: True where an action is real; (1, H, K).
+            steps: Euler steps.
+            record: Records calls, see `Recorded`; `None` computes each as it is called.
+        """
+        self._model, self._mask = model, mask
+        self._schedule = model.decoder.schedule(step_times(steps))
+        self.is_recorded = record is not None
+        self._read: Callable[[Layout, Tensor], Context] = model.backbone
+        self._decide: Callable[[None, Context, Tensor, Committed | None], Tensor] = self._decode
+        if record is not None:
+            self._read = Recorded(model.backbone, record)
+            self._decide = Recorded(self._decode, record)
+
+    def read(self, layout: Layout, stills: Tensor) -> Context:
+        """Return what the decoder is told of (P, 3 patch^2); it holds until the next call."""
+        with torch.no_grad():
+            return self._read(layout, stills)
+
+    def decide(self, context: Context, noise: Tensor, committed: Committed | None) -> Tensor:
+        """Return the normalised actions (1, H, K) that noise of that shape becomes."""
+        if committed is not None and committed.method == "guidance":
+            # Follows a gradient in every step, which is no fixed list of kernels.
+            return self._decode(None, context, noise, committed)
+        return self._decide(None, context, noise, committed)
+
+    def _decode(
+        self, _: None, context: Context, noise: Tensor, committed: Committed | None
+    ) -> Tensor:
+        return decode(self._model.decoder, context, noise, self._mask, self._schedule, committed)

@@ -107,18 +107,19 @@ def fill(into: object, source: object) -> None:
         ours.copy_(theirs, non_blocking=True)
 
 
-def _parts(value: object) -> tuple[Any, ...]:
+def _parts(value: Any) -> dict[str, Any]:
+    """Return what is in a tuple or in a dataclass, by name."""
     if isinstance(value, tuple):
-        return value
+        return {str(i): part for i, part in enumerate(value)}
     if is_dataclass(value):
-        return tuple(getattr(value, field.name) for field in fields(value))
-    return ()
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    return {}
 
 
 def _tensors(value: object) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
-    for part in _parts(value):
+    for part in _parts(value).values():
         yield from _tensors(part)
 
 
@@ -126,18 +127,14 @@ def _shape(value: object) -> Hashable:
     """Return what two values have in common when one recording serves both."""
     if isinstance(value, Tensor):
         return tuple(value.shape), value.dtype
-    if isinstance(value, tuple) or is_dataclass(value):
-        return type(value), tuple(_shape(part) for part in _parts(value))
-    return value
+    parts = _parts(value)
+    return (type(value), *map(_shape, parts.values())) if parts else value
 
 
 def _cloned(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.clone()
-    if isinstance(value, tuple):
-        return tuple(_cloned(part) for part in value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(
-            value, **{field.name: _cloned(getattr(value, field.name)) for field in fields(value)}
-        )
-    return value
+    parts = {name: _cloned(part) for name, part in _parts(value).items()}
+    if not parts:
+        return value
+    return tuple(parts.values()) if isinstance(value, tuple) else replace(value, **parts)

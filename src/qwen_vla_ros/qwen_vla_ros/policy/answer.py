@@ -14,8 +14,9 @@ import torch
 from transformers import GenerationConfig
 
 from qwen_vla_ros.checkpoint.checkpoint import Checkpoint
-from qwen_vla_ros.model.fit import Size
-from qwen_vla_ros.model.image_processing import Patches
+from qwen_vla_ros.model.backbone import as_family, in_family_words
+from qwen_vla_ros.model.family import text_of
+from qwen_vla_ros.model.image_processing import Patches, Size
 from qwen_vla_ros.model.inputs import collate
 from qwen_vla_ros.model.tokenizer import ChatTokens
 from qwen_vla_ros.types import ImageArray
@@ -50,7 +51,9 @@ def answer(
         max_image_tokens: Larger images are made smaller.
     """
     tokenizer = checkpoint.tokenizer
-    qwen: Any = checkpoint.model.backbone.qwen  # the types of `generate` do not fit its own class
+    config = checkpoint.model.config.backbone
+    # The types of `generate` do not fit its own class.
+    qwen: Any = as_family(checkpoint.model.backbone)
     sample = chat_sample(checkpoint, images, question, max_image_tokens=max_image_tokens)
     inputs = collate([(sample.tokens.prompt, sample.patches)]).to(qwen.device)
     settings = GenerationConfig(  # type: ignore[no-untyped-call]
@@ -61,17 +64,15 @@ def answer(
         # What has no text cannot be said, nor can an image.
         suppress_tokens=[
             tokenizer.image_id,
-            *range(tokenizer.size, checkpoint.model.config.backbone.vocab_size),
+            *range(tokenizer.size, text_of(config).vocab_size),
         ],
     )
-    seen = {"pixel_values": inputs.patches, "image_grid_thw": inputs.grids} if images else {}
+    words = in_family_words(inputs, config)
     with torch.inference_mode():
         said = qwen.generate(
-            input_ids=inputs.token_ids,
+            **words,
             attention_mask=torch.ones_like(inputs.token_ids),
-            mm_token_type_ids=inputs.is_image.int(),
             generation_config=settings,
-            **seen,
         )
     new = said[0, inputs.token_ids.shape[1] :].tolist()
     return tokenizer.decode(new, special=False)
@@ -95,12 +96,11 @@ def chat_sample(
         max_image_tokens: Larger images are made smaller.
     """
     processor = checkpoint.images
-    token_px = processor.vision.token_size_px
-    patches = processor(
-        images, [fitting_size(image, token_px, max_image_tokens) for image in images]
+    sizes = [fitting_size(image, processor.token_px, max_image_tokens) for image in images]
+    patches = processor(images, sizes)
+    return ChatSample(
+        checkpoint.tokenizer.encode_chat(question, patches.token_counts, reply), patches
     )
-    counts = [int(grid.prod()) // processor.vision.merge_size**2 for grid in patches.grids]
-    return ChatSample(checkpoint.tokenizer.encode_chat(question, counts, reply), patches)
 
 
 def fitting_size(image: ImageArray, token_px: int, max_tokens: int) -> Size:

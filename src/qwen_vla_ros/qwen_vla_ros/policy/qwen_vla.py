@@ -16,14 +16,13 @@ from qwen_vla_ros.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from qwen_vla_ros.checkpoint.normalization import pad_actions
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import CheckpointError
+from qwen_vla_ros.model.backbone import Layout
 from qwen_vla_ros.model.compute import AUTO, device_of, dtype_of
-from qwen_vla_ros.model.continuation import Committed
-from qwen_vla_ros.model.fast_backbone import Layout
-from qwen_vla_ros.model.fast_model import BUCKET, FastModel
-from qwen_vla_ros.model.flow import draw_noise
 from qwen_vla_ros.model.image_processing import Patches
-from qwen_vla_ros.model.inputs import patches_of, stills_on
+from qwen_vla_ros.model.inputs import collate, patches_of, stills_on
+from qwen_vla_ros.model.model import PreparedModel
 from qwen_vla_ros.model.recorded import Recorder, record_on_gpu
+from qwen_vla_ros.model.sampling import Committed, draw_noise
 from qwen_vla_ros.policy.suitability import (
     check_image_sizes,
     continuation_of,
@@ -36,6 +35,9 @@ from qwen_vla_ros.types import ActionChunk, FloatArray, Observation, Prompt
 log = logging.getLogger(__name__)
 
 WARM_UP_INSTRUCTION = "go to the red cube"
+BUCKET = 64
+"""Where calls are recorded, prompts are padded to a multiple of this many tokens."""
+
 LAYOUTS = 8
 """Prompts whose layout is remembered."""
 
@@ -63,7 +65,7 @@ class QwenVlaPolicy:
             seed: Makes every episode draw the same noise; `None` draws fresh noise.
             temperature: Spread of the noise.
             continuation: One of `CONTINUATIONS`; `none` takes no notice of committed rows.
-            record: Records calls, see `FastModel`.
+            record: Records calls, see `PreparedModel`.
 
         Raises:
             CheckpointError: When the checkpoint is not for this robot, or its decoder cannot
@@ -90,8 +92,8 @@ class QwenVlaPolicy:
         mask = torch.zeros(1, self._horizon, self._width, dtype=torch.bool)
         mask[..., : len(embodiment.channels)] = True
         self._mask = mask.to(self._device)
-        with torch.inference_mode():
-            self._model = FastModel(model, self._mask, steps, record)
+        self._backbone = model.backbone
+        self._model = PreparedModel(model, self._mask, steps, record)
         self._temperature = temperature
         self._seed = seed
         self._layouts: OrderedDict[str, Layout] = OrderedDict()
@@ -181,7 +183,7 @@ class QwenVlaPolicy:
             ValueError: When the committed rows cannot be the beginning of a chunk.
         """
         begin = time.perf_counter()
-        with torch.inference_mode():
+        with torch.no_grad():
             patches = patches_of(self._images, self._embodiment, observation, prompt)
             layout = self._layout(prompt.text, patches)
             stills = stills_on(patches, self._device)
@@ -189,7 +191,7 @@ class QwenVlaPolicy:
             noise = draw_noise(self._mask, self._generator, temperature=self._temperature)
             self._wait()
             preprocessed = time.perf_counter()
-            context = self._model.read(stills, layout)
+            context = self._model.read(layout, stills)
             self._wait()
             understood = time.perf_counter()
             decoded = self._model.decide(context, noise, settled)
@@ -217,10 +219,10 @@ class QwenVlaPolicy:
     def _layout(self, text: str, patches: Patches) -> Layout:
         layout = self._layouts.get(text)
         if layout is None:
-            grids = [(int(t), int(rows), int(columns)) for t, rows, columns in patches.grids]
-            merged = self._images.vision.merge_size**2
-            counts = [rows * columns // merged for _, rows, columns in grids]
-            layout = self._model.lay_out(self._tokenizer.encode(text, counts), grids)
+            tokens = self._tokenizer.encode(text, patches.token_counts)
+            multiple = BUCKET if self._model.is_recorded else None
+            inputs = collate([(tokens, patches)], multiple).to(self._device)
+            layout = self._backbone.lay_out(inputs)
             self._layouts[text] = layout
             while len(self._layouts) > LAYOUTS:
                 self._layouts.popitem(last=False)

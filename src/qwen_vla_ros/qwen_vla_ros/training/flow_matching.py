@@ -1,6 +1,6 @@
 """The objective of the decoder: noise and data are mixed, and it answers the way between them.
 
-As in `model.flow`, t = 1 is noise and t = 0 is data. Shapes: B batch, H action steps, K action
+As in `model.sampling`, t = 1 is noise and t = 0 is data. Shapes: B batch, H action steps, K action
 channels (padded).
 """
 

@@ -34,15 +34,7 @@ def answer_logits(model: QwenVla, inputs: Inputs, mask: Tensor) -> Tensor:
     """
     if not bool(mask[:, 1:].any()):
         raise ValueError("no place of the text counts")
-    qwen = model.backbone.qwen
-    hidden: Tensor = qwen.model(
-        input_ids=inputs.token_ids,
-        attention_mask=inputs.mask,
-        position_ids=model.backbone.positions(inputs),
-        pixel_values=inputs.patches if len(inputs.grids) else None,
-        image_grid_thw=inputs.grids if len(inputs.grids) else None,
-        use_cache=False,
-    ).last_hidden_state
+    backbone = model.backbone
+    hidden = backbone.read(backbone.lay_out(inputs), inputs.stills)
     # Only at these places: a whole text in a vocabulary of 248,320 would take gigabytes.
-    logits: Tensor = qwen.lm_head(hidden[:, :-1][mask[:, 1:]])
-    return logits
+    return backbone.logits(hidden[:, :-1][mask[:, 1:]])

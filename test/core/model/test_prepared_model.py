@@ -5,13 +5,11 @@ import pytest
 import torch
 
 from qwen_vla_ros.model.config import DecoderConfig
-from qwen_vla_ros.model.continuation import Committed
-from qwen_vla_ros.model.fast_model import BUCKET, FastModel
-from qwen_vla_ros.model.flow import draw_noise
 from qwen_vla_ros.model.inputs import collate
-from qwen_vla_ros.model.model import QwenVla
+from qwen_vla_ros.model.model import PreparedModel, QwenVla
+from qwen_vla_ros.model.sampling import Committed, decode, draw_noise, step_times
 
-SIZES = [(64, 64)] * 2
+SIZES, BUCKET = [(64, 64)] * 2, 64
 
 
 @pytest.fixture(scope="module", params=["prefix", "joint"])
@@ -44,24 +42,23 @@ def ask(tiny):
     return make
 
 
-def grids(patches):
-    return [tuple(grid) for grid in patches.grids.tolist()]
-
-
-def serve(fast, sample, mask, committed=None, seed=0):
-    tokens, patches = sample
-    with torch.inference_mode():
-        layout = fast.lay_out(tokens, grids(patches))
+def serve(model, prepared, asked, mask, committed=None, seed=0):
+    inputs = collate([asked], BUCKET if prepared.is_recorded else None)
+    with torch.no_grad():
+        layout = model.backbone.lay_out(inputs)
         noise = draw_noise(mask, torch.Generator().manual_seed(seed))
-        context = fast.read(torch.from_numpy(patches.stills), layout)
-        return fast.decide(context, noise, committed).clone()
+        context = prepared.read(layout, inputs.stills)
+        return prepared.decide(context, noise, committed).clone()
 
 
-def plain(model, sample, mask, steps, committed=None, seed=0):
-    with torch.inference_mode():
+def plain(model, asked, mask, steps, committed=None, seed=0):
+    """Call by call, without padding."""
+    with torch.no_grad():
         noise = draw_noise(mask, torch.Generator().manual_seed(seed))
-        context = model.backbone(collate([sample]))
-        return model.decode(context, noise, mask, model.decoder.schedule(steps), committed)
+        inputs = collate([asked])
+        context = model.backbone(model.backbone.lay_out(inputs), inputs.stills)
+        schedule = model.decoder.schedule(step_times(steps))
+        return decode(model.decoder, context, noise, mask, schedule, committed)
 
 
 def settled(mask, rows, method="prefix"):
@@ -70,23 +67,23 @@ def settled(mask, rows, method="prefix"):
     return Committed(actions, taken, method)
 
 
-def test_the_fast_model_answers_as_the_plain_one(model, ask, mask):
-    sample = ask("pick up the cube")
-    fast = FastModel(model, mask, steps=3)
+def test_a_prepared_model_answers_as_it_does_call_by_call(model, ask, mask):
+    asked = ask("pick up the cube")
+    prepared = PreparedModel(model, mask, steps=3)
     torch.testing.assert_close(
-        serve(fast, sample, mask), plain(model, sample, mask, 3), rtol=0, atol=1e-4
+        serve(model, prepared, asked, mask), plain(model, asked, mask, 3), rtol=0, atol=1e-4
     )
 
 
-def test_a_recorded_call_answers_as_the_plain_one_although_it_is_padded(model, ask, mask, tape):
-    fast = FastModel(model, mask, steps=3, record=tape)
+def test_a_recorded_call_answers_the_same_although_it_is_padded(model, ask, mask, tape):
+    prepared = PreparedModel(model, mask, steps=3, record=tape)
     for seed, words in enumerate(["wait", "pick up the red cube", "pick up the blue cube"]):
-        sample = ask(words, seed)
-        assert len(sample[0].ids) % BUCKET
+        asked = ask(words, seed)
+        assert len(asked[0].ids) % BUCKET
         for committed in (settled(mask, 0), settled(mask, 3)):
             torch.testing.assert_close(
-                serve(fast, sample, mask, committed, seed),
-                plain(model, sample, mask, 3, committed, seed),
+                serve(model, prepared, asked, mask, committed, seed),
+                plain(model, asked, mask, 3, committed, seed),
                 rtol=0,
                 atol=1e-4,
             )
@@ -94,28 +91,28 @@ def test_a_recorded_call_answers_as_the_plain_one_although_it_is_padded(model, a
 
 
 def test_a_much_longer_instruction_is_a_recording_of_its_own(model, ask, mask, tape):
-    fast = FastModel(model, mask, steps=2, record=tape)
+    prepared = PreparedModel(model, mask, steps=2, record=tape)
     short, long = ask("wait"), ask("pick up the red cube and " * 20)
-    for sample in (short, long, short):
-        serve(fast, sample, mask, settled(mask, 0))
+    for asked in (short, long, short):
+        serve(model, prepared, asked, mask, settled(mask, 0))
     assert tape.recordings == 4
 
 
 def test_committed_rows_come_back_as_they_were_given(model, ask, mask, tape):
     committed = settled(mask, 3)
     for record in (None, tape):
-        fast = FastModel(model, mask, steps=2, record=record)
-        actions = serve(fast, ask("wait"), mask, committed)
+        prepared = PreparedModel(model, mask, steps=2, record=record)
+        actions = serve(model, prepared, ask("wait"), mask, committed)
         torch.testing.assert_close(actions[:, :3], committed.actions[:, :3], rtol=0, atol=0)
         assert not torch.allclose(actions[:, 3:], committed.actions[:, 3:])
 
 
 def test_guidance_is_not_recorded(model, ask, mask, tape):
-    fast = FastModel(model, mask, steps=2, record=tape)
+    prepared = PreparedModel(model, mask, steps=2, record=tape)
     committed = settled(mask, 3, "guidance")
-    sample = ask("wait")
-    guided = serve(fast, sample, mask, committed)
+    asked = ask("wait")
+    guided = serve(model, prepared, asked, mask, committed)
     assert tape.recordings == 1  # the backbone
     torch.testing.assert_close(
-        guided, plain(model, sample, mask, 2, committed), rtol=1e-3, atol=1e-3
+        guided, plain(model, asked, mask, 2, committed), rtol=1e-3, atol=1e-3
     )

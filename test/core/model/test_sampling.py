@@ -5,12 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from qwen_vla_ros.model.action_decoder import ActionDecoder
-from qwen_vla_ros.model.backbone import Context
+from qwen_vla_ros.model.action_decoder import ActionDecoder, Context
 from qwen_vla_ros.model.config import DecoderConfig
-from qwen_vla_ros.model.continuation import Committed
-from qwen_vla_ros.model.decoding import decode
-from qwen_vla_ros.model.flow import step_times
+from qwen_vla_ros.model.sampling import Committed, decode, draw_noise, sample, step_times
 from qwen_vla_ros.training.flow_matching import draw_frozen, masked_loss, mix
 
 WIDTH, LENGTH, HORIZON, CHANNELS, STEPS = 24, 90, 8, 6, 4
@@ -33,6 +30,10 @@ def decoder(request, randomize):
     made = ActionDecoder(replace(CONFIG, attention=request.param), WIDTH).eval()
     randomize(made)
     return made
+
+
+def schedule_of(decoder):
+    return decoder.schedule(step_times(STEPS))
 
 
 def make_context(batch=1, mask=None):
@@ -64,14 +65,7 @@ def decode_plainly(decoder, context, noise, mask, committed=None):
     if committed is not None:
         y = torch.where(frozen.unsqueeze(-1), committed.actions, y)
     for t in step_times(STEPS):
-        velocity = decoder(
-            context.hidden,
-            context.positions,
-            y,
-            t.expand(len(y)),
-            context_mask=context.mask,
-            frozen=frozen,
-        )
+        velocity = decoder(context, y, t.expand(len(y)), frozen=frozen)
         y = y - velocity * mask / STEPS
         if committed is not None:
             y = torch.where(frozen.unsqueeze(-1), committed.actions, y)
@@ -81,18 +75,9 @@ def decode_plainly(decoder, context, noise, mask, committed=None):
 @pytest.mark.parametrize("committed", [None, make_committed(0), make_committed(3)])
 def test_what_is_kept_changes_no_value(decoder, committed):
     noise, mask = make_noise()
-    with torch.inference_mode():
+    with torch.no_grad():
         plain = decode_plainly(decoder, make_context(), noise, mask, committed)
-        ours = decode(decoder, make_context(), noise, mask, decoder.schedule(STEPS), committed)
-    torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-4)
-
-
-def test_without_packed_blocks_it_is_the_same(decoder):
-    noise, mask = make_noise()
-    schedule = replace(decoder.schedule(STEPS), packed=None)
-    with torch.inference_mode():
-        plain = decode_plainly(decoder, make_context(), noise, mask, make_committed(3))
-        ours = decode(decoder, make_context(), noise, mask, schedule, make_committed(3))
+        ours = decode(decoder, make_context(), noise, mask, schedule_of(decoder), committed)
     torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-4)
 
 
@@ -101,8 +86,8 @@ def test_a_batch_with_a_padded_prompt_is_decoded_like_each_alone(decoder):
     seen[1, 50:] = False
     context, (noise, mask) = make_context(2, seen), make_noise(2)
     context.positions[:, 1, 50:] = 0
-    schedule, committed = decoder.schedule(STEPS), make_committed(2, batch=2)
-    with torch.inference_mode():
+    schedule, committed = schedule_of(decoder), make_committed(2, batch=2)
+    with torch.no_grad():
         together = decode(decoder, context, noise, mask, schedule, committed)
         for row, length in enumerate((LENGTH, 50)):
             one = slice(row, row + 1)
@@ -117,12 +102,10 @@ def test_a_batch_with_a_padded_prompt_is_decoded_like_each_alone(decoder):
             torch.testing.assert_close(together[one], alone, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("packs", [True, False])
-def test_no_committed_row_gives_the_very_numbers_of_no_commitment(decoder, packs):
-    schedule = decoder.schedule(STEPS)
-    schedule = schedule if packs else replace(schedule, packed=None)
+def test_no_committed_row_gives_the_very_numbers_of_no_commitment(decoder):
+    schedule = schedule_of(decoder)
     noise, mask = make_noise()
-    with torch.inference_mode():
+    with torch.no_grad():
         none = decode(decoder, make_context(), noise, mask, schedule)
         empty = decode(decoder, make_context(), noise, mask, schedule, make_committed(0))
     torch.testing.assert_close(empty, none, rtol=0, atol=0)
@@ -131,8 +114,8 @@ def test_no_committed_row_gives_the_very_numbers_of_no_commitment(decoder, packs
 @pytest.mark.parametrize("count", [1, 5, HORIZON])
 def test_committed_rows_of_a_prefix_come_out_as_given_and_matter_to_the_others(decoder, count):
     noise, mask = make_noise()
-    schedule, committed = decoder.schedule(STEPS), make_committed(count)
-    with torch.inference_mode():
+    schedule, committed = schedule_of(decoder), make_committed(count)
+    with torch.no_grad():
         none = decode(decoder, make_context(), noise, mask, schedule)
         ours = decode(decoder, make_context(), noise, mask, schedule, committed)
     torch.testing.assert_close(ours[:, :count], committed.actions[:, :count], rtol=0, atol=0)
@@ -143,15 +126,15 @@ def test_committed_rows_of_a_prefix_come_out_as_given_and_matter_to_the_others(d
 @pytest.mark.parametrize("committed", [make_committed(3), make_committed(3, "guidance")])
 def test_padded_channels_stay_zero(decoder, committed):
     noise, mask = make_noise()
-    with torch.inference_mode():
-        ours = decode(decoder, make_context(), noise, mask, decoder.schedule(STEPS), committed)
+    with torch.no_grad():
+        ours = decode(decoder, make_context(), noise, mask, schedule_of(decoder), committed)
     assert not ours[~mask].any()
 
 
 def test_a_guided_chunk_needs_no_gradients_of_its_caller(decoder):
     noise, mask = make_noise()
-    schedule, committed = decoder.schedule(STEPS), make_committed(3, "guidance")
-    with torch.inference_mode():
+    schedule, committed = schedule_of(decoder), make_committed(3, "guidance")
+    with torch.no_grad():
         plain = decode(decoder, make_context(), noise, mask, schedule)
         guided = decode(decoder, make_context(), noise, mask, schedule, committed)
     called = decode(decoder, make_context(), noise, mask, schedule, committed)
@@ -183,7 +166,7 @@ def two_minded():
         frozen = draw_frozen(batch, HORIZON, 4)
         t = torch.rand(batch)
         mixed, target = mix(clean, torch.randn_like(clean), t, frozen)
-        predicted = decoder(context, positions, mixed, t, frozen=frozen)
+        predicted = decoder(Context(context, positions, None), mixed, t, frozen=frozen)
         loss = masked_loss(predicted, target, ~frozen.unsqueeze(-1))
         optimizer.zero_grad()
         loss.backward()
@@ -197,10 +180,13 @@ def test_a_trained_decoder_continues_a_chunk_and_guidance_helps_one_that_is_not(
     count, given = 48, 3
     context = Context(torch.zeros(count, 1, 8), torch.zeros(3, count, 1, dtype=torch.long), None)
     noise = torch.randn(count, HORIZON, 1, generator=torch.Generator().manual_seed(0))
-    mask, schedule = torch.ones_like(noise, dtype=torch.bool), two_minded.schedule(STEPS)
+    mask, schedule = (
+        torch.ones_like(noise, dtype=torch.bool),
+        schedule_of(two_minded),
+    )
     actions = WAYS[0].view(1, HORIZON, 1).expand(count, -1, -1)
     rows = (torch.arange(HORIZON) < given).expand(count, -1)
-    with torch.inference_mode():
+    with torch.no_grad():
         alone, guided, trained = (
             (decode(two_minded, context, noise, mask, schedule, committed) - actions)
             .abs()[:, given]
@@ -215,3 +201,25 @@ def test_a_trained_decoder_continues_a_chunk_and_guidance_helps_one_that_is_not(
     assert alone > 0.6
     assert guided < 0.3 * alone
     assert trained < 0.1 * alone
+
+
+@pytest.mark.parametrize("steps", [1, 4, 10])
+def test_the_true_velocity_leads_from_noise_to_data(steps):
+    data, noise = torch.randn(2, 8, 5), torch.randn(2, 8, 5)
+    reached = sample(lambda _y, _step: noise - data, noise, steps)
+    torch.testing.assert_close(reached, data)
+
+
+def test_padding_gets_no_noise():
+    mask = torch.zeros(1, 4, 6, dtype=torch.bool)
+    mask[:, :2, :3] = True
+    noise = draw_noise(mask, torch.Generator().manual_seed(0))
+    assert (noise[~mask] == 0).all()
+    assert (noise[mask] != 0).all()
+
+
+def test_temperature_scales_the_noise():
+    mask = torch.ones(1, 4, 6, dtype=torch.bool)
+    hot = draw_noise(mask, torch.Generator().manual_seed(0))
+    cold = draw_noise(mask, torch.Generator().manual_seed(0), temperature=0.5)
+    torch.testing.assert_close(cold, hot / 2)

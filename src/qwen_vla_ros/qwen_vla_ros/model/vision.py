@@ -1,0 +1,190 @@
+"""The image encoder of Qwen3.5, top to bottom; the modules have the names of its weights.
+
+What depends on the sizes of the images alone is a `VisionLayout`. The rest has no Python that
+looks at a number, so that a GPU can record it; images of one size are one batch in attention.
+
+Shapes: P patches of all images, D width, N heads, E = D / N per head, V tokens = P / 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.models.qwen3_5 import Qwen3_5VisionConfig
+from transformers.vision_utils import (
+    get_vision_interpolation_indices_and_weights,
+    get_vision_position_ids,
+)
+
+from qwen_vla_ros.model.image_processing import Grid
+from qwen_vla_ros.model.rotation import Rotation, frequencies
+
+EPS = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionLayout:
+    """What the sizes of the images say.
+
+    Attributes:
+        embedded: Position embedding of every patch; (P, D).
+        rotate: Every patch by its row and column.
+        groups: Number of images, and of patches in each, of every run of images of one size.
+    """
+
+    embedded: Tensor
+    rotate: Rotation
+    groups: tuple[tuple[int, int], ...]
+
+
+class Vision(nn.Module):
+    """Patches of images in, tokens of the language model out."""
+
+    def __init__(self, config: Qwen3_5VisionConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.hidden_size
+        self.patch_embed = PatchEmbed(config)
+        self.pos_embed = nn.Embedding(config.num_position_embeddings, width)
+        self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.depth))
+        self.merger = Merger(config)
+
+    def lay_out(self, grids: Sequence[Grid]) -> VisionLayout:
+        """Return what stays the same while the images keep their sizes."""
+        config, weight, table = self.config, self.pos_embed.weight, torch.tensor(grids)
+        indices, shares = get_vision_interpolation_indices_and_weights(
+            table,
+            num_grid_per_side=round(config.num_position_embeddings**0.5),
+            mode="bilinear",
+            align_corners=True,
+            spatial_merge_size=config.spatial_merge_size,
+        )
+        shares = shares.to(weight.device)[:, :, None]
+        embedded = (self.pos_embed(indices.to(weight.device)) * shares).sum(1)
+        places = get_vision_position_ids(table, config.spatial_merge_size).to(weight.device)
+        base = (config.rope_parameters or {})["rope_theta"]
+        turns = frequencies(config.hidden_size // config.num_heads // 4, base, weight.device)
+        angles = (places[:, :, None] * turns).flatten(1)  # (P, E/2): by rows, then by columns
+        sizes = [frames * rows * columns for frames, rows, columns in grids]
+        return VisionLayout(
+            embedded=embedded.to(weight.dtype),
+            rotate=Rotation.by(angles, torch.float32),
+            groups=tuple((len(list(run)), size) for size, run in groupby(sizes)),
+        )
+
+    def forward(self, stills: Tensor, layout: VisionLayout) -> Tensor:
+        """Return the tokens of the images.
+
+        Args:
+            stills: One frame of every patch; (P, 3 patch^2).
+            layout: Of these images.
+
+        Returns:
+            One feature per token, images in order; (V, width of the language model).
+        """
+        x = self.patch_embed(stills) + layout.embedded  # (P, D)
+        for block in self.blocks:
+            x = block(x, layout)
+        seen: Tensor = self.merger(x)
+        return seen
+
+
+class PatchEmbed(nn.Module):
+    """Pixels of a patch to features of a token."""
+
+    def __init__(self, config: Qwen3_5VisionConfig) -> None:
+        super().__init__()
+        patch: Any = config.patch_size  # whose type has room for other shapes
+        frames: Any = config.temporal_patch_size
+        self.proj = nn.Conv3d(3, config.hidden_size, (frames, patch, patch))
+
+    def forward(self, stills: Tensor) -> Tensor:
+        """(P, 3 patch^2), one frame -> (P, D)."""
+        # An image is a still film: every frame in a patch is the same, so their kernels add up.
+        # And a kernel as large as its input is a matrix product, which takes a fifth of the time.
+        weight = self.proj.weight
+        kernel = weight.float().sum(dim=2).flatten(1).to(weight.dtype)
+        return functional.linear(stills.to(kernel.dtype), kernel, self.proj.bias)
+
+
+class VisionBlock(nn.Module):
+    """Patches of an image among each other, then each by itself."""
+
+    def __init__(self, config: Qwen3_5VisionConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.hidden_size, eps=EPS)
+        self.norm2 = nn.LayerNorm(config.hidden_size, eps=EPS)
+        self.attn = VisionAttention(config)
+        self.mlp = VisionMlp(config)
+
+    def forward(self, x: Tensor, layout: VisionLayout) -> Tensor:
+        """(P, D) both ways."""
+        x = x + self.attn(self.norm1(x), layout)
+        answer: Tensor = x + self.mlp(self.norm2(x))
+        return answer
+
+
+class VisionAttention(nn.Module):
+    """Every patch sees all patches of its image."""
+
+    def __init__(self, config: Qwen3_5VisionConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, x: Tensor, layout: VisionLayout) -> Tensor:
+        """(P, D) both ways."""
+        heads = self.qkv(x).unflatten(-1, (3 * self.num_heads, -1))
+        turned, value = heads.split((2 * self.num_heads, self.num_heads), dim=1)
+        query, key = layout.rotate(turned).chunk(2, dim=1)  # (P, N, E)
+        seen, begin = [], 0
+        for images, patches in layout.groups:
+            end = begin + images * patches
+            parts = (
+                part[begin:end].unflatten(0, (images, patches)).transpose(1, 2)
+                for part in (query, key, value)
+            )
+            attended = functional.scaled_dot_product_attention(*parts)
+            # (images, N, patches, E) -> (images * patches, D)
+            seen.append(attended.transpose(1, 2).flatten(2).flatten(0, 1))
+            begin = end
+        answer: Tensor = self.proj(seen[0] if len(seen) == 1 else torch.cat(seen))
+        return answer
+
+
+class VisionMlp(nn.Module):
+    """Each patch by itself."""
+
+    def __init__(self, config: Qwen3_5VisionConfig) -> None:
+        super().__init__()
+        self.linear_fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.linear_fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(P, D) both ways."""
+        answer: Tensor = self.linear_fc2(functional.gelu(self.linear_fc1(x), approximate="tanh"))
+        return answer
+
+
+class Merger(nn.Module):
+    """Neighbouring patches become one token."""
+
+    def __init__(self, config: Qwen3_5VisionConfig) -> None:
+        super().__init__()
+        self.width = config.hidden_size * config.spatial_merge_size**2
+        self.norm = nn.LayerNorm(config.hidden_size, eps=EPS)
+        self.linear_fc1 = nn.Linear(self.width, self.width)
+        self.linear_fc2 = nn.Linear(self.width, config.out_hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(P, D) -> (V, width of the language model)."""
+        merged = self.norm(x).view(-1, self.width)
+        answer: Tensor = self.linear_fc2(functional.gelu(self.linear_fc1(merged)))
+        return answer
