@@ -161,6 +161,15 @@ def test_one_layout_serves_all_images(backbone, ask):
     assert not torch.allclose(seen[0].hidden, seen[1].hidden, atol=1e-2)
 
 
+def test_a_layout_takes_over_what_another_knows_of_images_of_the_same_sizes(backbone, ask):
+    one, same, other = (collate([ask(sizes)]) for sizes in (SQUARES, SQUARES, MIXED))
+    with torch.no_grad():
+        first = backbone.lay_out(one)
+        assert backbone.lay_out(same, first).vision is first.vision
+        assert backbone.lay_out(other, first).vision.grids == other.grids
+        assert backbone.lay_out(collate([ask([])]), first).vision is None
+
+
 def test_bfloat16_agrees_to_its_precision(tiny, backbone, ask):
     """The two round in different places: they differ by as much as each does from exact."""
     half = deepcopy(tiny.model)

@@ -85,16 +85,24 @@ class Backbone(nn.Module):
                 with torch.no_grad():
                     module.A_log.uniform_(0.01, 16).log_()
 
-    def lay_out(self, inputs: Inputs) -> Layout:
-        """Return what stays the same while prompts and image sizes do."""
-        language = self.model.language_model
+    def lay_out(self, inputs: Inputs, like: Layout | None = None) -> Layout:
+        """Return what stays the same while prompts and image sizes do.
+
+        Args:
+            inputs: The prompts.
+            like: A layout whose part about images is taken over if theirs have the same sizes:
+                prompts come and go, cameras stay.
+        """
+        language, vision = self.model.language_model, None if like is None else like.vision
+        if vision is None or vision.grids != inputs.grids:
+            vision = self.model.visual.lay_out(inputs.grids) if inputs.grids else None
         return Layout(
             embedded=language.embed_tokens(inputs.token_ids),
             image_places=inputs.is_image.flatten().nonzero()[:, 0],
             positions=inputs.positions,
             mask=inputs.mask,
             rotate=language.rotation(inputs.positions),
-            vision=self.model.visual.lay_out(inputs.grids) if inputs.grids else None,
+            vision=vision,
         )
 
     def read(self, layout: Layout, stills: Tensor, layer: int | None = None) -> Tensor:

@@ -8,7 +8,6 @@ Shapes: P patches of all images, D width, N heads, E = D / N per head, V tokens 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -33,11 +32,13 @@ class VisionLayout:
     """What the sizes of the images say.
 
     Attributes:
+        grids: Of these images.
         embedded: Position embedding of every patch; (P, D).
         rotate: Every patch by its row and column.
         groups: Number of images, and of patches in each, of every run of images of one size.
     """
 
+    grids: tuple[Grid, ...]
     embedded: Tensor
     rotate: Rotation
     groups: tuple[tuple[int, int], ...]
@@ -55,7 +56,7 @@ class Vision(nn.Module):
         self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.depth))
         self.merger = Merger(config)
 
-    def lay_out(self, grids: Sequence[Grid]) -> VisionLayout:
+    def lay_out(self, grids: tuple[Grid, ...]) -> VisionLayout:
         """Return what stays the same while the images keep their sizes."""
         config, weight, table = self.config, self.pos_embed.weight, torch.tensor(grids)
         indices, shares = get_vision_interpolation_indices_and_weights(
@@ -73,6 +74,7 @@ class Vision(nn.Module):
         angles = (places[:, :, None] * turns).flatten(1)  # (P, E/2): by rows, then by columns
         sizes = [frames * rows * columns for frames, rows, columns in grids]
         return VisionLayout(
+            grids=grids,
             embedded=embedded.to(weight.dtype),
             rotate=Rotation.by(angles, torch.float32),
             groups=tuple((len(list(run)), size) for size, run in groupby(sizes)),

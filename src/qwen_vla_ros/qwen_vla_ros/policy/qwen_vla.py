@@ -222,7 +222,7 @@ class QwenVlaPolicy:
             tokens = self._tokenizer.encode(text, patches.token_counts)
             multiple = BUCKET if self._model.is_recorded else None
             inputs = collate([(tokens, patches)], multiple).to(self._device)
-            layout = self._backbone.lay_out(inputs)
+            layout = self._backbone.lay_out(inputs, next(iter(self._layouts.values()), None))
             self._layouts[text] = layout
             while len(self._layouts) > LAYOUTS:
                 self._layouts.popitem(last=False)
