@@ -48,6 +48,8 @@ class StampedTwist:
 
 
 Command = JointTrajectory | StampedTwist
+Commands = list[tuple[OutputSpec, Command]]
+"""What is sent in one tick, by command topic."""
 NewMessage = Callable[..., Any]
 """Makes a message of a type: `new("std_msgs/msg/Float64MultiArray", data=[0.1])`."""
 

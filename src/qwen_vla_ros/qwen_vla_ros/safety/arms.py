@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from qwen_vla_ros.clock import NS_PER_S
+from qwen_vla_ros.embodiment.backend import Commands
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.execution.chunk_player import ChunkPlayer
 from qwen_vla_ros.execution.seam import SeamLimits
@@ -12,13 +13,12 @@ from qwen_vla_ros.safety.arm_gate import ArmGate
 from qwen_vla_ros.safety.interlock import Interlock
 from qwen_vla_ros.safety.joint_monitor import JointMonitor
 from qwen_vla_ros.safety.latch import Level
-from qwen_vla_ros.safety.limb import Commands
 from qwen_vla_ros.safety.policy_monitor import OUT_OF_REACH
 from qwen_vla_ros.types import ActionChunk
 
 
 class Arms:
-    """Plays chunks of joint positions; see `Limb`."""
+    """Plays chunks of joint positions through the joints' gate."""
 
     def __init__(self, embodiment: Embodiment) -> None:
         """Make the gate of one robot's joints.

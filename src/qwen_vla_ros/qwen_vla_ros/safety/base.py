@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from qwen_vla_ros.embodiment.backend import StampedTwist
+from qwen_vla_ros.embodiment.backend import Commands, StampedTwist
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.execution.planar import WAYPOINT_KINDS
 from qwen_vla_ros.execution.pose_history import PoseHistory
 from qwen_vla_ros.execution.waypoint_follower import WaypointFollower
 from qwen_vla_ros.safety.base_gate import BaseGate
 from qwen_vla_ros.safety.interlock import Interlock
-from qwen_vla_ros.safety.limb import Commands
 from qwen_vla_ros.types import ActionChunk, FloatArray
 
 HISTORY_S = 2.0
 
 
 class Base:
-    """Follows chunks of waypoints; see `Limb`."""
+    """Follows chunks of waypoints through the base's gate."""
 
     def __init__(self, embodiment: Embodiment) -> None:
         """Make the gate of one robot's base.

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qwen_vla_ros.embodiment.backend import Commands
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.safety.admission import Admission, Verdict
 from qwen_vla_ros.safety.arms import Arms
 from qwen_vla_ros.safety.base import Base
 from qwen_vla_ros.safety.interlock import Counters
 from qwen_vla_ros.safety.latch import Cause, Latch
-from qwen_vla_ros.safety.limb import Commands
 from qwen_vla_ros.types import ActionChunk
 
 
