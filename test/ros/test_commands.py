@@ -20,7 +20,7 @@ from qwen_vla_ros.errors import NotReadyError, QwenVlaError
 from qwen_vla_ros.evaluation.command_audit import CommandAudit
 from qwen_vla_ros.ros.commands import Output, listen
 from qwen_vla_ros.ros.conversions import message_class
-from qwen_vla_ros.safety.arm_gate import JointCommand
+from qwen_vla_ros.safety.arm_gate import JointCommand, State
 from qwen_vla_ros.safety.envelope import JointEnvelope
 from qwen_vla_ros.sim.robot import make_robot
 
@@ -61,25 +61,24 @@ def test_a_trajectory_holds_its_own_joints_and_ends_at_rest(shared_ros_graph, he
     velocity = np.zeros(14)
     velocity[envelope.indices(JOINTS)] = [-1.0, 0.5]
     position = np.arange(14.0) / 100
-    command = JointCommand(position, velocity, position - 0.01, 0.5 * velocity)
+    moving, rest = State(position, velocity), State(position, np.zeros(14))
+    command = JointCommand(50_000_000_051, (moving, moving, rest))
     message = heard(output, JointTrajectory, command.trajectory(JOINTS, envelope, 0.02))
     assert tuple(message.joint_names) == JOINTS
-    begin, reached, *_ = message.points
-    assert begin.time_from_start.nanosec == 0
-    assert list(begin.positions) == pytest.approx([0.08, -0.01])
-    assert list(begin.velocities) == [-0.5, 0.25]
-    assert reached.time_from_start.nanosec == 20_000_000
-    assert list(reached.positions) == [0.09, 0.0]
-    assert list(reached.velocities) == [-1.0, 0.5]
-    assert list(message.points[-1].velocities) == [0.0, 0.0]
-    # 1 rad/s at 16 rad/s^2: rest after 62.5 ms, 31 mrad further.
-    assert message.points[-1].time_from_start.nanosec == 82_500_000
-    assert message.points[-1].positions[0] == pytest.approx(0.09 - 1 / 32)
+    # The grid's time, so that the time of delivery is no part of the motion.
+    assert (message.header.stamp.sec, message.header.stamp.nanosec) == (1_000_000_001, 20_000_000)
+    first, _, last = message.points
+    assert [point.time_from_start.nanosec for point in message.points] == [0, 2 * 10**7, 4 * 10**7]
+    # The curve is half a period behind the command, at its speed.
+    assert list(first.positions) == pytest.approx([0.09 + 0.01, 0.0 - 0.005])
+    assert list(first.velocities) == [-1.0, 0.5]
+    assert list(last.positions) == [0.09, 0.0]
+    assert list(last.velocities) == [0.0, 0.0]
 
 
 def test_a_forward_controller_gets_positions_only(shared_ros_graph, heard, envelope):
     output = make_joint_output(shared_ros_graph, "forward_position")
-    command = JointCommand.at_rest(np.arange(14.0) / 100)
+    command = JointCommand.at_rest(np.arange(14.0) / 100, 50)
     trajectory = command.trajectory(JOINTS, envelope, 0.02)
     assert list(heard(output, Float64MultiArray, trajectory).data) == [0.09, 0.0]
 
@@ -153,7 +152,7 @@ def test_a_backend_is_one_file(shared_ros_graph, throw_away: Embodiment, envelop
     assert shared_ros_graph.wait_for(lambda: output.publisher.get_subscription_count() == 2, 5)
     goal = robot.measured(envelope.names)
     goal[envelope.names.index("left_waist")] += 0.1
-    output.publish(JointCommand.at_rest(goal).trajectory(spec.joints, envelope, 0.02))
+    output.publish(JointCommand.at_rest(goal, 0).trajectory(spec.joints, envelope, 0.02))
     assert shared_ros_graph.wait_for(lambda: refusals and audit.commands, 5)
     assert refusals == [""]
     assert audit.total_violations == 0

@@ -167,3 +167,11 @@ def test_an_interruption_ends_a_seam_that_is_under_way(player):
     assert (player.at(BEGIN + 20 * MS) < ROWS[1] + 9).all()
     player.interrupt()
     np.testing.assert_array_equal(player.at(BEGIN + 40 * MS), ROWS[2] + 9)
+
+
+def test_a_chunk_is_over_when_its_time_is_and_rest_never_is(player):
+    assert not make_player().is_over(BEGIN)
+    assert not player.is_over(BEGIN + 79 * MS)
+    assert player.is_over(BEGIN + 80 * MS)
+    player.accept(rest_chunk(BEGIN, 0.02, ("a", "b")))
+    assert not player.is_over(BEGIN + 1000 * MS)

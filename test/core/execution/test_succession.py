@@ -54,7 +54,7 @@ def test_the_next_chunk_continues_what_is_played_until_it_is_there(succession, a
     assert not succession.is_due(1119 * MS)
     assert succession.is_due(1120 * MS)
     committed = succession.committed(1120 * MS)
-    assert committed.shape == (6, 14)  # 100 ms of rows, and one more
+    assert committed.shape == (9, 14)  # 100 ms, 50 ms that the gate plans ahead, one more
     np.testing.assert_array_equal(committed, 0.1)
 
 

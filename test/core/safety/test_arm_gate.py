@@ -1,5 +1,6 @@
 """The gate of the joints: what moves, what stops, and within which time."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -453,17 +454,22 @@ def test_a_clock_that_jumps_stops_and_old_stamps_mean_nothing(armed, jump_s):
     assert armed.gate.arm(armed.steady_ns) == ""
 
 
-def test_paused_time_holds_and_its_return_makes_no_leap(armed):
+def test_paused_time_holds_and_its_return_brakes_without_a_leap(armed):
     armed.move()
-    positions = []
+    last = armed.sent[-1]
     for _ in range(200):
         armed.now_ns -= PERIOD_NS
-        armed.tick(armed.position + 0.01)
-        positions.append(armed.position)
+        command = armed.tick(armed.position + 0.01)
+        # The controllers' time stands still too; what was sent is said again, and nothing new.
+        assert command is None or command.states is last.states
     assert armed.level in ("HOLD", "STOP")
-    assert armed.speed() == 0
-    command = armed.tick(armed.position + 0.15)
-    assert command is None or np.abs(command.velocity).max() <= 8.0 * PERIOD + 1e-9
+    before = last.velocity
+    while before.any():
+        command = armed.tick(armed.position + 0.15)
+        assert (
+            np.abs(command.velocity) <= np.maximum(np.abs(before) - 8.0 * PERIOD, 0) + 1e-9
+        ).all()
+        before = command.velocity
 
 
 @settings(max_examples=30, deadline=None)
@@ -484,23 +490,27 @@ def test_the_time_to_stop_is_bounded_under_any_clock(seed, make_rig):
         assert elapsed <= 0.5 + braking_s(rig) + 2 * PERIOD
 
 
-def test_a_late_tick_goes_on_from_where_the_controller_brakes(armed):
+def test_a_missed_tick_is_a_step_of_the_brake_that_was_sent(armed):
     armed.move()
     last = armed.sent[-1]
     command = armed.tick(armed.position + 0.03, periods=3)
-    braked = last.position + last.velocity * 0.04 - 8.0 * 0.04**2 / 2
-    assert (command.position >= braked - 1e-9).all()
-    assert (command.position <= braked + (last.velocity - 0.32 + 0.16) * PERIOD + 1e-9).all()
+    # Two cells passed without a tick; the third goes on from where the controller is by then.
+    assert command.cell == last.cell + 3
+    braked = last.states[3:5]
+    for said, played in zip(command.states[:2], braked, strict=True):
+        assert said.position.tobytes() == played.position.tobytes()
+        assert said.velocity.tobytes() == played.velocity.tobytes()
+    change = command.velocity - braked[1].velocity
+    assert (np.abs(change) <= 8.0 * PERIOD + 1e-9).all()
     assert armed.interlock.counters.ticks_late == 1
 
 
-def test_a_late_tick_without_a_sent_brake_goes_on_from_the_last_position(make_rig):
-    rig = make_rig(ends_at_rest=False)
-    rig.arm()
-    rig.move()
-    last = rig.sent[-1]
-    command = rig.tick(rig.position + 0.03, periods=3)
-    assert (np.abs(command.position - last.position) <= 0.5 * PERIOD + 1e-9).all()
+def test_every_command_repeats_what_was_sent_and_ends_at_rest(armed):
+    armed.move(ticks=30)
+    for before, after in itertools.pairwise(armed.sent[-25:]):
+        assert after.cell == before.cell + 1
+        assert after.states[:2] == before.states[1:3]
+        assert not after.states[-1].velocity.any()
 
 
 def test_a_tick_that_is_far_too_late_stops(armed):
@@ -527,11 +537,11 @@ def test_whatever_is_wanted_at_whatever_period_stays_in_the_envelope(seed, make_
     for _ in range(100):
         wanted = rig.position + rng.choice([0.001, 0.1, 0.19]) * rng.uniform(-1, 1, 3)
         before = rig.position
-        periods = rng.uniform(0.2, 4.5)
+        cell, periods = rig.now_ns // PERIOD_NS, rng.uniform(0.2, 4.5)
         command = rig.tick(wanted if rng.random() < 0.9 else None, periods=periods)
         if command is not None:
             moved = np.abs(command.position - before)
-            assert (moved <= 1.0 * periods * PERIOD + 1e-9).all()
+            assert (moved <= 1.0 * (command.cell - cell) * PERIOD + 1e-9).all()
             assert (np.abs(command.position) <= 1.0).all()
     assert rig.interlock.counters.violations == 0
 

@@ -29,8 +29,9 @@ class TrajectoryPoint:
 class JointTrajectory:
     """What joints are commanded: rad or m, and their rates; a start of 0 means now.
 
-    A gate's begins where the joints are commanded to be now. The second point is the command, one
-    period from now; the points after it are the brake that follows if nothing else does.
+    A gate's begins where the joints are commanded to be when its cell of the grid of periods does;
+    the second point was sent before, the third is new, and the points after it are the brake that
+    follows if nothing else does.
     """
 
     start_ns: int

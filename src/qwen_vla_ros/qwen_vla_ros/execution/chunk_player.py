@@ -29,6 +29,10 @@ class ChunkPlayer:
         """Whether no episode is under way, so that silence is what is expected."""
         return self._chunk is None
 
+    def is_over(self, now_ns: int) -> bool:
+        """Say whether an episode is under way and its last chunk has no more to say at a time."""
+        return self._chunk is not None and now_ns >= end_ns(self._chunk, self._max_age_s)
+
     def accept(self, chunk: ActionChunk) -> None:
         """Play this chunk from now on; the one before, of whatever episode, is dropped."""
         if chunk.rest:

@@ -14,7 +14,7 @@ from qwen_vla_ros.execution.waypoint_path import WaypointPath
 from qwen_vla_ros.types import ActionChunk, FloatArray
 
 MARGIN_ROWS = 1
-"""Committed beyond the expected answer: it may be late, and a gate looks one period ahead."""
+"""Committed beyond the expected answer, which may be late."""
 ROUNDING = 1e-9
 
 
@@ -71,16 +71,20 @@ class Commitment:
     play, and after the gate rejected a chunk: then nobody knows what the robot does.
     """
 
-    def __init__(self, max_age_s: float, waypoint_columns: Sequence[int] = ()) -> None:
+    def __init__(
+        self, max_age_s: float, waypoint_columns: Sequence[int] = (), lookahead_s: float = 0.0
+    ) -> None:
         """Follow the chunks of one robot.
 
         Args:
             max_age_s: Longest time (s) after its observation for which a chunk is played.
+            lookahead_s: How far (s) the gate plans ahead of what is played.
             waypoint_columns: Where dx, dy and the turn stand among the channels; empty where the
                 channels are positions.
         """
         self._max_age_s = max_age_s
         self._columns = list(waypoint_columns)
+        self._lookahead_s = lookahead_s
         self._chunk: ActionChunk | None = None
         self._is_played = False
         self._rejected = 0
@@ -114,7 +118,8 @@ class Commitment:
         chunk = self._chunk
         if chunk is None or not self._is_played or stamp_ns < chunk.stamp_ns:
             return None
-        needed = math.ceil(latency_s / chunk.dt - ROUNDING) + MARGIN_ROWS
+        ahead_s = latency_s + self._lookahead_s
+        needed = math.ceil(ahead_s / chunk.dt - ROUNDING) + MARGIN_ROWS
         rows = min(needed, len(chunk.actions) - 1)
         if self._columns:
             return committed_motions(chunk, stamp_ns, rows, self._max_age_s, self._columns)

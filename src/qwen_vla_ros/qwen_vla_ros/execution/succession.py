@@ -13,6 +13,8 @@ from qwen_vla_ros.execution.replan import MOSTLY, ReplanSchedule
 from qwen_vla_ros.types import ActionChunk, FloatArray
 
 DEPTH = 64
+LOOKAHEAD_PERIODS = 2.5
+"""How far ahead a gate of joints asks what is wanted."""
 
 
 class Succession:
@@ -36,9 +38,12 @@ class Succession:
         playable_s = min(file.prompt.action_horizon * embodiment.dt, max_age_s)
         kinds: list[str] = [channel.kind for channel in file.action]
         columns = [kinds.index(kind) for kind in WAYPOINT_KINDS] if embodiment.has_base else ()
+        # Bases are told their speed now, joints the curve that they are to follow.
+        ahead = 0.0 if embodiment.has_base else LOOKAHEAD_PERIODS
+        lookahead_s = ahead / file.command.rate_hz
         return cls(
             ReplanSchedule(embodiment.dt, file.prompt.execution_horizon, playable_s),
-            Commitment(max_age_s, columns),
+            Commitment(max_age_s, columns, lookahead_s),
             playable_s,
         )
 

@@ -37,6 +37,9 @@ from qwen_vla_ros.safety.latch import NOT_ARMED, Cause, Level
 from qwen_vla_ros.safety.robot_gate import RobotGate
 
 STOP_TOPIC = "~/input/stop"
+LOOK = 0.25
+"""In periods: how often the gate is asked whether a new cell of its grid has begun. The grid is of
+ROS time and the timer of the steady clock, so that neither a slow nor a paused clock stops it."""
 REPEAT_S = 0.5
 """The state is told this often, and the graph is looked at as often."""
 
@@ -76,7 +79,7 @@ class GateNode(ManagedNode):
         self._hears_latched_stop = False
         self.create_service(Trigger, "~/arm", self._on_arm)
         self.create_service(Trigger, "~/stop", self._on_stop)
-        self.create_steady_timer(1.0 / self._embodiment.file.command.rate_hz, self._tick)
+        self.create_steady_timer(LOOK / self._embodiment.file.command.rate_hz, self._tick)
         self.create_steady_timer(REPEAT_S, self._repeat)
         settle_memory()
 

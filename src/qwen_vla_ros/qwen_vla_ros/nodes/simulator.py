@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass
 from functools import partial
 
@@ -80,6 +81,7 @@ class SimulatorNode(Node):
             self._world.period_s, parameters.real_time_factor, MOST_STEPS_PER_TICK
         )
         self._time_ns = FIRST_STAMP_NS
+        self._arrived: deque[tuple[int, str, Command]] = deque()
         self._clock_output: Publisher | None = None
         if parameters.publish_clock:
             self._clock_output = self.create_publisher(Clock, "/clock", SENSOR)
@@ -116,6 +118,7 @@ class SimulatorNode(Node):
         if self._clock_output is None:
             self._follow_ros_time(steps * self._step_ns)
         for _ in range(steps):
+            self._hand_over()
             self._robot.step(self._time_ns)
             self._time_ns += self._step_ns
             if self._clock_output is not None:
@@ -153,8 +156,16 @@ class SimulatorNode(Node):
         self._instruction = message.data
 
     def _on_command(self, topic: str, command: Command) -> None:
-        if reason := self._robot.accept(topic, command, self._time_ns):
-            self.get_logger().error(f"{topic}: {reason}", throttle_duration_sec=REFUSAL_LOG_S)
+        is_master = self._clock_output is not None
+        now_ns = self._time_ns if is_master else int(self.get_clock().now().nanoseconds)
+        self._arrived.append((now_ns, topic, command))
+
+    def _hand_over(self) -> None:
+        """Give the controllers what has come by their time: they are stepped behind it."""
+        while self._arrived and self._arrived[0][0] <= self._time_ns:
+            _, topic, command = self._arrived.popleft()
+            if reason := self._robot.accept(topic, command, self._time_ns):
+                self.get_logger().error(f"{topic}: {reason}", throttle_duration_sec=REFUSAL_LOG_S)
 
     def _on_reset(
         self, request: ResetScene.Request, response: ResetScene.Response

@@ -9,10 +9,10 @@ from typing import Self
 import numpy as np
 
 from qwen_vla_ros.clock import NS_PER_S
-from qwen_vla_ros.embodiment.backend import JointTrajectory, TrajectoryPoint, load_backend
+from qwen_vla_ros.embodiment.backend import JointTrajectory, TrajectoryPoint
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import EmbodimentError
-from qwen_vla_ros.safety.brake_filter import BrakeFilter, Step, coast, stopping_points
+from qwen_vla_ros.safety.brake_filter import BrakeFilter, Step
 from qwen_vla_ros.safety.envelope import JointEnvelope
 from qwen_vla_ros.safety.gate import Gate, Proposal
 from qwen_vla_ros.safety.interlock import Interlock, Tick
@@ -25,56 +25,98 @@ FAR = 1e6
 """rad or m; further away is just as wrong, and differences cannot overflow."""
 
 
-@dataclass(frozen=True, eq=False)
-class JointCommand:
-    """Where the joints are to be one gate period from now.
+LEAD = 2
+"""Knots ahead of the one at which a tick's cell begins: the next one was sent before, so that a
+message may be a whole period on its way and change nothing that is being played."""
+MOST_MISSED = 50
+"""Cells without a tick, after which the controller has long come to rest by itself."""
 
-    Attributes:
-        position: Shape (J,), rad or m, in the envelope's order.
-        velocity: Speed at which that position is reached, shape (J,).
-        start_position: Where the command before has brought them by now, shape (J,). A
-            controller that began where the joints are measured would turn their lag into jerk.
-        start_velocity: Speed there, shape (J,).
-    """
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """A command of the filter: position and speed of a step, shape (J,) each."""
 
     position: FloatArray
     velocity: FloatArray
-    start_position: FloatArray
-    start_velocity: FloatArray
+
+    def knot(self, period_s: float) -> FloatArray:
+        """Return where the played curve is when the command's cell begins, at its speed.
+
+        Between two such knots a controller's cubic is a parabola of the acceleration that the
+        filter allowed: the curve is the quadratic B-spline of the commands, and lies in their
+        convex hull. Sent as they are, the same cubic would accelerate four times as much.
+        """
+        return self.position - self.velocity * (period_s / 2)
+
+
+@dataclass(frozen=True, eq=False)
+class JointCommand:
+    """The curve that the joints follow from the beginning of this cell on, until they rest.
+
+    Attributes:
+        cell: Index of the first state on the grid of periods.
+        states: What was sent before (two states), what is new, and the brake that follows if
+            nothing else does; the last one is at rest.
+    """
+
+    cell: int
+    states: tuple[State, ...]
 
     @classmethod
-    def at_rest(cls, position: FloatArray) -> Self:
+    def at_rest(cls, position: FloatArray, cell: int) -> Self:
         """Return the command to stay at `position` (J,)."""
-        still = np.zeros_like(position)
-        return cls(position, still, position, still)
+        return cls(cell, (State(position, np.zeros_like(position)),) * (LEAD + 1))
+
+    @property
+    def newest(self) -> State:
+        """The state that this command adds."""
+        return self.states[LEAD]
+
+    @property
+    def position(self) -> FloatArray:
+        """Where the joints are sent, shape (J,), rad or m."""
+        return self.newest.position
+
+    @property
+    def velocity(self) -> FloatArray:
+        """At which speed, shape (J,)."""
+        return self.newest.velocity
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether any joint moves before the brake begins."""
+        return any(state.velocity.any() for state in self.states[: LEAD + 1])
+
+    def next_knot(self, period_s: float) -> FloatArray:
+        """Return where the controller is when the next cell begins, shape (J,)."""
+        return self.states[1].knot(period_s)
 
     def trajectory(
         self, joints: tuple[str, ...], envelope: JointEnvelope, period_s: float
     ) -> JointTrajectory:
-        """Return what some joints are to do: reach the command in `period_s`, and then brake."""
-        i = envelope.indices(joints)
-        points = [
-            (0.0, self.start_position[i], self.start_velocity[i]),
-            *stopping_points(
-                self.position[i], self.velocity[i], envelope.acceleration[i], period_s
-            ),
-        ]
+        """Return what some joints are to do, on the clock of the controllers."""
+        i, period_ns = envelope.indices(joints), round(period_s * NS_PER_S)
         return JointTrajectory(
-            start_ns=0,
+            start_ns=self.cell * period_ns,
             joints=joints,
             points=tuple(
                 TrajectoryPoint(
-                    time_from_start_ns=round(seconds * NS_PER_S),
-                    positions=tuple(position.tolist()),
-                    velocities=tuple(velocity.tolist()),
+                    time_from_start_ns=k * period_ns,
+                    positions=tuple(state.knot(period_s)[i].tolist()),
+                    velocities=tuple(state.velocity[i].tolist()),
                 )
-                for seconds, position, velocity in points
+                for k, state in enumerate(self.states)
             ),
         )
 
 
 class ArmGate(Gate[JointCommand]):
-    """The gate of joints: what is wanted is a position (J,) at one period from now."""
+    """The gate of joints: what is wanted is the position (J,) of the newest state.
+
+    Time is a grid of periods. The tick in cell k plans state k + 2; a second tick in a cell plans
+    nothing, and a cell without a tick is one step of the brake that the last command ended with.
+    So what is planned is what is played, whenever the ticks come.
+    """
 
     def __init__(
         self,
@@ -82,8 +124,6 @@ class ArmGate(Gate[JointCommand]):
         monitors: Sequence[JointMonitor],
         interlock: Interlock,
         period_s: float,
-        *,
-        ends_at_rest: bool = True,
     ) -> None:
         """Compose a gate.
 
@@ -92,14 +132,12 @@ class ArmGate(Gate[JointCommand]):
             monitors: One per source of joint states; together they report every joint.
             interlock: What is watched besides the joints.
             period_s: Nominal time between two ticks, in seconds.
-            ends_at_rest: Whether each command is sent with the brake that follows it, so that
-                the controller brakes by itself when the next command is late.
         """
         super().__init__(monitors, interlock, period_s)
         self._envelope = envelope
         self._monitors = tuple(monitors)
-        self._ends_at_rest = ends_at_rest
         self._filter = BrakeFilter(envelope)
+        self._cell = 0
         self._reference: JointCommand | None = None
         self._wanted: FloatArray | None = None
         self._policy = PolicyMonitor(envelope, period_s)
@@ -133,7 +171,6 @@ class ArmGate(Gate[JointCommand]):
             monitors,
             Interlock.from_embodiment(embodiment),
             1.0 / command.rate_hz,
-            ends_at_rest=all(load_backend(output.backend).is_timed for output in command.outputs),
         )
 
     @property
@@ -169,15 +206,31 @@ class ArmGate(Gate[JointCommand]):
         self._interlock.on_chunk(steady_ns)
         self._policy.on_chunk(actions, steady_ns)
 
+    def tick(
+        self, now_ns: int, steady_ns: int, wanted: FloatArray | None, *, is_silent: bool = False
+    ) -> JointCommand | None:
+        """Decide what to command now; see `Gate`. `wanted` is for `wanted_at(now_ns)`."""
+        self._cell = now_ns // round(self._period_s * NS_PER_S)
+        return super().tick(now_ns, steady_ns, wanted, is_silent=is_silent)
+
+    def wanted_at(self, now_ns: int) -> int:
+        """Return the ROS time (ns) for which a tick at `now_ns` asks what is wanted.
+
+        A state is where the curve is half a period after its knot.
+        """
+        period_ns = round(self._period_s * NS_PER_S)
+        return (now_ns // period_ns + LEAD) * period_ns + period_ns // 2
+
     @property
     def _is_commanded(self) -> bool:
-        return self._reference is not None and bool(self._reference.velocity.any())
+        return self._reference is not None and self._reference.is_moving
 
     def _begin(self) -> None:
         measured = self.measured
         if measured is None:
             raise ValueError("armed before every joint was measured")
-        self._reference = JointCommand.at_rest(self._envelope.settle(measured))
+        self._reference = JointCommand.at_rest(self._envelope.settle(measured), self._cell)
+        self._wanted = None
         self._is_moved = False
 
     def _read(self, wanted: FloatArray) -> FloatArray | None:
@@ -186,17 +239,25 @@ class ArmGate(Gate[JointCommand]):
         return np.clip(wanted, -FAR, FAR)
 
     def _propose(
-        self, wanted: FloatArray | None, dt: float, elapsed_s: float
+        self,
+        wanted: FloatArray | None,
+        dt: float,  # noqa: ARG002
+        elapsed_s: float,  # noqa: ARG002
     ) -> Proposal[JointCommand]:
         if self._reference is None:
             raise ValueError("a gate that was never armed has no command")
-        # A late tick finds the controller in the brake that the last command ended with.
-        before = self._left_alone(self._reference, elapsed_s - self._period_s)
-        self._reference = before
-        step = self._step(before, wanted, dt, elapsed_s)
+        last = self._caught_up(self._reference)
+        if last.cell == self._cell:  # a second tick in this cell
+            return Proposal(last, 0, is_limited=False)
+        before = last.newest
+        step = self._step(before, wanted)
+        new = State(step.position, step.velocity)
+        known = (*last.states[1 : LEAD + 1], new)
         return Proposal(
-            JointCommand(step.position, step.velocity, before.position, before.velocity),
-            self._envelope.count_violations(before.position, before.velocity, step.position, dt),
+            JointCommand(self._cell, (*known, *self._brake(new))),
+            self._envelope.count_violations(
+                before.position, before.velocity, new.position, self._period_s
+            ),
             bool(step.limited.any()),
         )
 
@@ -204,30 +265,41 @@ class ArmGate(Gate[JointCommand]):
         self._reference = command
 
     def _distrust(self, dt: float) -> None:
-        if self._reference is not None:
-            self._reference = self._left_alone(self._reference, dt)
+        """Nothing was sent: the next tick finds the controller in its brake."""
 
-    def _step(
-        self, reference: JointCommand, wanted: FloatArray | None, dt: float, elapsed_s: float
-    ) -> Step:
-        before, self._wanted = self._wanted, wanted
+    def _caught_up(self, command: JointCommand) -> JointCommand:
+        """Return what was played up to the cell before this one: a missed cell is a brake step."""
+        missed = self._cell - command.cell - 1
+        if missed > 0:
+            self._wanted = None  # what is wanted now is no continuation
+        if missed > MOST_MISSED:
+            return JointCommand(self._cell - 1, command.states[-1:] * (LEAD + 1))
+        if missed < -1:
+            # The clock went back: the gate has stopped for it, and brakes from here.
+            return replace(command, cell=self._cell - 1)
+        for _ in range(missed):
+            tail = command.states[1:]
+            states = tail if len(tail) > LEAD else (*tail, tail[-1])
+            command = JointCommand(command.cell + 1, states)
+        return command
+
+    def _brake(self, state: State) -> list[State]:
+        """Return the states after one, until the joints rest: those that later ticks would add."""
+        states: list[State] = []
+        while state.velocity.any():
+            step = self._filter.brake(state.position, state.velocity, self._period_s)
+            state = State(step.position, step.velocity)
+            states.append(state)
+        return states
+
+    def _step(self, before: State, wanted: FloatArray | None) -> Step:
+        last, self._wanted = self._wanted, wanted
         self._is_moved = wanted is not None
         if wanted is None:
             self._policy.rest()
-            return self._filter.brake(reference.position, reference.velocity, dt)
-        speed = np.zeros_like(wanted) if before is None else (wanted - before) / elapsed_s
-        return self._filter.step(reference.position, reference.velocity, wanted, speed, dt)
-
-    def _left_alone(self, command: JointCommand, seconds: float) -> JointCommand:
-        """Return what the controller does when no command comes for `seconds` after this one."""
-        if seconds <= 0:
-            return command
-        position, velocity = coast(
-            command.position, command.velocity, self._envelope.acceleration, seconds
-        )
-        if not self._ends_at_rest:
-            position = command.position
-        return replace(command, position=position, velocity=velocity)
+            return self._filter.brake(before.position, before.velocity, self._period_s)
+        speed = np.zeros_like(wanted) if last is None else (wanted - last) / self._period_s
+        return self._filter.step(before.position, before.velocity, wanted, speed, self._period_s)
 
     def _find(self, tick: Tick, steady_ns: int, wanted: FloatArray | None) -> None:
         if wanted is not None:
@@ -235,13 +307,13 @@ class ArmGate(Gate[JointCommand]):
             tick.hold(None if self._is_moved else self._judge_start(wanted))
         if self._reference is None or not self._interlock.latch.is_armed:
             return
-        position, velocity = self._reference.position, self._reference.velocity
+        played = self._reference.next_knot(self._period_s)
         for monitor in self._monitors:
-            tick.stop(monitor.find_stuck(position))
-            tick.hold(monitor.compare(position, steady_ns))
+            tick.stop(monitor.find_stuck(played))
+            tick.hold(monitor.compare(played, steady_ns))
         if wanted is not None and self._is_moved:
-            tick.stop(self._policy.find_out_of_reach(wanted, position))
-            tick.hold(self._policy.find_oscillation(velocity))
+            tick.stop(self._policy.find_out_of_reach(wanted, self._reference.position))
+            tick.hold(self._policy.find_oscillation(self._reference.velocity))
 
     def _judge_start(self, wanted: FloatArray) -> Cause | None:
         """Return a reason to hold when a motion begins far from where the robot is (A7).

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.backend import Commands
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.execution.chunk_player import ChunkPlayer
@@ -85,9 +84,11 @@ class Arms:
         return self._gate.arm(steady_ns)
 
     def tick(self, now_ns: int, steady_ns: int) -> Commands:
-        """Command where the joints are to be one period from now."""
-        wanted = self._player.at(now_ns + round(self._period_s * NS_PER_S))
-        is_silent = wanted is None and not self._player.is_resting
+        """Command how the joints' curve goes on, two periods from now."""
+        wanted = self._player.at(self._gate.wanted_at(now_ns))
+        # What is planned runs out before the chunk does: until then the joints only brake, and a
+        # chunk that comes now goes on at once.
+        is_silent = self._player.is_over(now_ns)
         command = self._gate.tick(now_ns, steady_ns, wanted, is_silent=is_silent)
         if self.interlock.latch.level >= Level.HOLD:
             self._player.interrupt()

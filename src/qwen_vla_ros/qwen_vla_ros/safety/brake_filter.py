@@ -24,8 +24,6 @@ RETURN_FRACTION = 0.1
 """A joint that starts outside its limits comes back at this fraction of its speed (C8)."""
 ROUNDING = 1e-6
 """rad or m: what 32-bit actions lose on the wire. A difference so small limited nothing."""
-SHORTEST_BRAKE_S = 1e-3
-"""Points of a trajectory closer together than this would coincide once rounded on the wire."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,39 +161,3 @@ class BrakeFilter:
             return stride
         share = float(np.clip((stride[paced] / way[paced]).min(), 0.0, 1.0))
         return np.where(self._envelope.is_paced, share * way, stride)
-
-
-def coast(
-    position: FloatArray, velocity: FloatArray, acceleration: FloatArray, seconds: float
-) -> tuple[FloatArray, FloatArray]:
-    """Return position and velocity (J,) after braking for `seconds` with full `acceleration`.
-
-    This is what a controller does at the end of the last trajectory that it was given.
-    """
-    braking = np.minimum(seconds, np.abs(velocity) / acceleration)
-    moved = velocity * braking - np.sign(velocity) * acceleration * braking**2 / 2
-    left = np.maximum(np.abs(velocity) - acceleration * seconds, 0.0)
-    return position + moved, np.sign(velocity) * left
-
-
-def stopping_points(
-    position: FloatArray, velocity: FloatArray, acceleration: FloatArray, period: float
-) -> list[tuple[float, FloatArray, FloatArray]]:
-    """Return the points (seconds from now, position, velocity) of a trajectory that ends at rest.
-
-    The first point is the command itself, one `period` (s) from now; the rest is a full brake. The
-    velocity of the last point is exactly 0.
-    """
-    points = [(period, position, velocity)]
-    if not velocity.any():
-        return points
-    braking = max(float((np.abs(velocity) / acceleration).max()), SHORTEST_BRAKE_S)
-    # The last stretch may be a little longer than a period, so that it is never a sliver.
-    count = int(np.ceil(braking / period - 0.01))
-    points += [
-        (period + k * period, *coast(position, velocity, acceleration, k * period))
-        for k in range(1, count)
-    ]
-    stopped, _ = coast(position, velocity, acceleration, braking)
-    points.append((period + braking, stopped, np.zeros_like(velocity)))
-    return points

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.backend import Commands
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.safety.admission import Admission, Verdict
@@ -29,6 +30,8 @@ class RobotGate:
         """
         self.limb: Arms | Base = Base(embodiment) if embodiment.has_base else Arms(embodiment)
         self.admission = Admission.from_embodiment(embodiment)
+        self._period_ns = round(NS_PER_S / embodiment.file.command.rate_hz)
+        self._cell = self._ticked_ns = 0
 
     @property
     def latch(self) -> Latch:
@@ -82,5 +85,13 @@ class RobotGate:
         return self.limb.arm(steady_ns)
 
     def tick(self, now_ns: int, steady_ns: int) -> Commands:
-        """Decide on the next command of every output; empty when none is to be sent."""
+        """Decide on the next command of every output; empty when none is to be sent.
+
+        May be called several times a period: the first time in each cell of the grid of periods
+        counts, and where ROS time stands still, every period of the steady clock does.
+        """
+        cell = now_ns // self._period_ns
+        if cell == self._cell and steady_ns - self._ticked_ns < self._period_ns:
+            return []
+        self._cell, self._ticked_ns = cell, steady_ns
         return self.limb.tick(now_ns, steady_ns)

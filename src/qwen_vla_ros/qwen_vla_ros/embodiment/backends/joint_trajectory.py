@@ -12,12 +12,12 @@ TYPE = "trajectory_msgs/msg/JointTrajectory"
 
 
 def _write(new: NewMessage, command: JointTrajectory, _: OutputSpec) -> Any:
-    # The stamp stays zero, which means now: with any other, a controller whose clock is a
-    # little off would take the first points for past ones.
-    now = new("builtin_interfaces/msg/Time", sec=0, nanosec=0)
+    # A stamp of zero would mean now, and let the time of delivery into the motion.
+    sec, nanosec = divmod(command.start_ns, NS_PER_S)
+    stamp = new("builtin_interfaces/msg/Time", sec=sec, nanosec=nanosec)
     return new(
         TYPE,
-        header=new("std_msgs/msg/Header", stamp=now),
+        header=new("std_msgs/msg/Header", stamp=stamp),
         joint_names=list(command.joints),
         points=[
             new(
