@@ -68,7 +68,13 @@ def test_a_newer_version_explains_every_other_problem(tmp_path):
     assert said.endswith("installed reads 3. Update it.")
 
 
-@pytest.mark.parametrize("version", ["2", '"4"', "4.5"])
+def test_an_older_version_says_what_to_do(tmp_path):
+    said = refusal(tmp_path, '{"schema_version": 2, "wheels": []}')
+    assert said.startswith("schema_version 2: made by an older version of this software")
+    assert said.endswith("reads 3. Make the file anew.")
+
+
+@pytest.mark.parametrize("version", ['"4"', "4.5"])
 def test_a_version_that_never_was_is_just_wrong(tmp_path, version):
     said = refusal(tmp_path, f'{{"schema_version": {version}, "wheels": []}}')
     assert said == "schema_version: Input should be 3."
