@@ -8,11 +8,9 @@ from qwen_vla_ros.model.action_decoder import (
     Context,
     TimestepEmbedding,
     following,
-    modulate,
     with_frozen,
 )
 from qwen_vla_ros.model.config import NANO, DecoderConfig
-from qwen_vla_ros.model.rotation import rotation_at
 from qwen_vla_ros.model.sampling import step_times
 
 CONTEXT_WIDTH, LENGTH, HORIZON = 48, 9, 5
@@ -66,17 +64,53 @@ def test_what_is_kept_from_load_equals_what_is_computed_in_each_step(decoder, ca
             torch.testing.assert_close(kept, plain, rtol=1e-4, atol=1e-5)
 
 
+def normal(x, shift, scale):
+    """AdaLN, written down."""
+    centred = x - x.mean(-1, keepdim=True)
+    return centred / (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt() * (1 + scale) + shift
+
+
+def written_down(block, x, vectors, angles, sees):
+    """A block in terms of matrices; every token has its own AdaLN vectors, (B, S, 6 D)."""
+    shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = vectors.chunk(6, dim=-1)
+    query, key, value = (
+        part.unflatten(-1, (block.num_heads, -1))
+        for part in (normal(x, shift_a, scale_a) @ block.qkv.weight.T).chunk(3, dim=-1)
+    )  # (B, S, N, E)
+    cos, sin = angles.cos()[:, :, None], angles.sin()[:, :, None]  # (B, S, 1, E / 2)
+
+    def turned(heads):
+        first, second = heads.chunk(2, dim=-1)
+        return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+    scores = torch.einsum("bqne,bkne->bnqk", turned(query), turned(key)) * key.shape[-1] ** -0.5
+    seen = scores.masked_fill(~sees, -torch.inf).softmax(-1)
+    attended = torch.einsum("bnqk,bkne->bqne", seen, value).flatten(2)
+    x = x + gate_a * (attended @ block.attention_out.weight.T)
+    gate, up = (normal(x, shift_m, scale_m) @ block.gate_up.weight.T).chunk(2, dim=-1)
+    return x + gate_m * ((gate * gate.sigmoid() * up) @ block.down.weight.T)
+
+
+def angles_at(positions):
+    """Frequencies are dealt to time, height and width in turn; (3, B, S) -> (B, S, E / 2)."""
+    left, rows = list(SMALL.rope_sections), []
+    for pair in range(sum(left)):
+        row = pair % 3 if left[pair % 3] else 0
+        left[row] -= 1
+        rows.append(positions[row] * SMALL.rope_theta ** (-pair / sum(SMALL.rope_sections)))
+    return torch.stack(rows, dim=-1)
+
+
 @pytest.mark.parametrize("freezes", [False, True])
-def test_a_step_equals_one_pass_over_the_whole_sequence(decoder, call, freezes):
-    """Written out as one sequence: who sees whom is a mask, and each token has its own time."""
+def test_a_step_and_its_gradients_equal_one_pass_over_the_whole_sequence(decoder, call, freezes):
+    """Written down as one sequence: who sees whom is a mask, and each token has its own time."""
     is_joint = decoder.is_joint
     frozen = torch.zeros(2, HORIZON, dtype=torch.bool)
     if freezes:
         frozen[0, :2], frozen[1, :3] = True, True
     context, positions = decoder.context_in(call["context"].hidden), call["context"].positions
     x = torch.cat((context, decoder.action_in(call["actions"])), dim=1)
-    places = torch.cat((positions, following(positions, HORIZON)), dim=2)
-    rotate = rotation_at(places, SMALL.rope_sections, SMALL.rope_theta, x.dtype)
+    angles = angles_at(torch.cat((positions, following(positions, HORIZON)), dim=2))
     sees = torch.ones(LENGTH + HORIZON, LENGTH + HORIZON, dtype=torch.bool)
     sees[:LENGTH, LENGTH:] = is_joint
     times = torch.zeros(2, LENGTH + HORIZON)
@@ -85,10 +119,16 @@ def test_a_step_equals_one_pass_over_the_whole_sequence(decoder, call, freezes):
         times[:, :LENGTH] = call["t"][:, None]
     each = [x.view(2, LENGTH + HORIZON, -1) for x in decoder.vectors(times.flatten())]
     for block, own in zip(decoder.blocks, each, strict=False):
-        x, _ = block(x, own, rotate, visible=sees)
-    answer = decoder.action_out(modulate(x, *each[-1].chunk(2, dim=-1))[:, LENGTH:])
+        x = written_down(block, x, own, angles, sees)
+    answer = decoder.action_out(normal(x, *each[-1].chunk(2, dim=-1))[:, LENGTH:])
     stepped = decoder(**call, frozen=frozen if freezes else None)
     torch.testing.assert_close(stepped, answer, rtol=1e-4, atol=1e-5)
+    names, weights = zip(*decoder.named_parameters(), strict=True)
+    ours, plain = (torch.autograd.grad(y.square().sum(), weights) for y in (stepped, answer))
+    for name, found, expected in zip(names, ours, plain, strict=True):
+        torch.testing.assert_close(
+            found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()), msg=name
+        )
 
 
 def test_context_sees_the_actions_in_joint_mode_only(decoder, call):

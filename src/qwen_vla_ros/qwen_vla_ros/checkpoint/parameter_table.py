@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from qwen_vla_ros.checkpoint.weights import model_slots
@@ -45,5 +44,5 @@ def parameter_table(config: ModelConfig) -> dict[str, int]:
     table = dict.fromkeys(ROWS, 0)
     for name, slot in model_slots(config).items():
         row = next(row for row, prefixes in ROWS.items() if name.startswith(prefixes))
-        table[row] += math.prod(slot.shape)
+        table[row] += slot.numel()
     return table

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -35,17 +34,9 @@ Sources = Mapping[str, tuple[Path, str]]
 """File, and name in it, of each weight of the model."""
 
 
-@dataclass(frozen=True)
-class Slot:
-    """What a weight of the model is to look like."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-
-
-def model_slots(config: ModelConfig, dtype: torch.dtype = torch.float32) -> dict[str, Slot]:
-    """Return the slot of every weight of a model that is cast to `dtype`; takes no memory."""
-    return _slots(_unfilled(config, dtype))
+def model_slots(config: ModelConfig, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """Return every weight of a model that is cast to `dtype`, as a tensor without memory."""
+    return dict(_unfilled(config, dtype).named_parameters())
 
 
 def save_weights(directory: Path, model: QwenVla, shard_bytes: int = SHARD_BYTES) -> str:
@@ -83,7 +74,7 @@ def load_weights(
         CheckpointError: When names, shapes or numbers are not those of a model of this `config`.
     """
     model = _unfilled(config, dtype)
-    slots, stored = _slots(model), find_weights(directory)
+    slots, stored = dict(model.named_parameters()), find_weights(directory)
     _check_against(directory, stored, slots)
     sources = {name: (weight.path, name) for name, weight in stored.items()}
     model.load_state_dict(_read(sources, slots, device), assign=True)
@@ -110,14 +101,14 @@ def fresh_model(
             finite.
     """
     model, cpu = _unfilled(config, dtype), torch.device("cpu")
-    slots = _slots(model)
+    slots = dict(model.named_parameters())
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         model.decoder.to_empty(device=cpu).reset_parameters()
         if backbone is None:
             model.backbone.to_empty(device=cpu).reset_parameters()
     if backbone is not None:
-        shapes = {name: slot.shape for name, slot in slots.items()}
+        shapes = {name: tuple(slot.shape) for name, slot in slots.items()}
         weights = _read(published_weights(backbone, shapes), slots, cpu)
         model.load_state_dict(weights, assign=True, strict=False)
     return model
@@ -129,12 +120,8 @@ def _unfilled(config: ModelConfig, dtype: torch.dtype) -> QwenVla:
         return QwenVla(config).cast(dtype)
 
 
-def _slots(model: QwenVla) -> dict[str, Slot]:
-    return {name: Slot(tuple(x.shape), x.dtype) for name, x in model.named_parameters()}
-
-
 def _check_against(
-    directory: Path, stored: Mapping[str, StoredWeight], slots: Mapping[str, Slot]
+    directory: Path, stored: Mapping[str, StoredWeight], slots: Mapping[str, Tensor]
 ) -> None:
     for name in slots:
         if name not in stored:
@@ -147,10 +134,12 @@ def _check_against(
             raise CheckpointError(
                 f"{weight.path}: weight {name[:80]!r} is not part of the model.{near}"
             )
-        weight.check_shape(name, slots[name].shape)
+        weight.check_shape(name, tuple(slots[name].shape))
 
 
-def _read(sources: Sources, slots: Mapping[str, Slot], device: torch.device) -> dict[str, Tensor]:
+def _read(
+    sources: Sources, slots: Mapping[str, Tensor], device: torch.device
+) -> dict[str, Tensor]:
     """Return each named weight as its slot wants it, from where `sources` says, file by file."""
     weights: dict[str, Tensor] = {}
     for path in sorted({path for path, _ in sources.values()}):

@@ -78,13 +78,13 @@ class ImageProcessor:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
-    @property
+    @cached_property
     def patch_px(self) -> int:
         """Side of a patch."""
         side: Any = self.vision.patch_size  # whose type has room for other shapes
         return int(side)
 
-    @property
+    @cached_property
     def token_px(self) -> int:
         """Side of the square of pixels that becomes one token."""
         return self.patch_px * self.vision.spatial_merge_size
@@ -164,7 +164,7 @@ class ImageProcessor:
 
     def _cut(self, image: ImageArray, pixels: npt.NDArray[np.uint8]) -> None:
         """Write the patches of one image into `pixels` (P, 3, patch, patch)."""
-        patch, merge = self.patch_px, self.vision.spatial_merge_size
+        patch, merge = self.patch_px, self.token_px // self.patch_px
         height, width, _ = image.shape
         planes = np.empty((COLOURS, height, width), np.uint8)
         cv2.split(image, list(planes))
