@@ -65,6 +65,7 @@ def test_a_mimic_joint_knows_its_leader(tmp_path: Path):
     ("old", "new", "sentence"),
     [
         ("<robot", "<robo", "not well-formed XML: mismatched tag."),
+        ("<link", "<:link", "not well-formed XML: "),
         ('<robot name="r">', "<robot>", "the <robot> has no name."),
         (GOOD, "", "not well-formed XML: no element found."),
         (GOOD, "<model/>", "the top element is <model>, not <robot>."),

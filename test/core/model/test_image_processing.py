@@ -174,8 +174,8 @@ def test_a_processor_survives_its_file(tmp_path):
     ("old", "new", "sentence"),
     [
         ('"patch_size": 16', '"patch_size": 14', "patch_size is 14; the model's is 16"),
-        ("0.5", "0", "greater than 0"),
-        ('"image_mean"', '"mean"', "image_mean: Field required"),
+        ("0.5", "0", "must be above 0"),
+        ('"image_mean"', '"mean"', "image_mean: is missing"),
     ],
 )
 def test_a_processor_for_other_patches_is_refused(ours, tmp_path, old, new, sentence):

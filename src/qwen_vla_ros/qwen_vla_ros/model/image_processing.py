@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
+from qwen_vla_ros.data_file import read_json, write_json
 from qwen_vla_ros.embodiment.schema import Fit
 from qwen_vla_ros.errors import CheckpointError
-from qwen_vla_ros.json_file import read_json, write_json
 from qwen_vla_ros.model.config import VisionConfig
 from qwen_vla_ros.model.fit import Size, fit_image
 from qwen_vla_ros.types import ImageArray

@@ -21,8 +21,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
-from qwen_vla_ros.embodiment.problems import printable
 from qwen_vla_ros.errors import NotReadyError, QwenVlaError
+from qwen_vla_ros.problems import printable
 from qwen_vla_ros.serving.address import ServerAddress
 from qwen_vla_ros.serving.dialect import ClientEnd, RefusalError, load_dialect, open_client
 from qwen_vla_ros.serving.question import Question

@@ -13,8 +13,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
-from qwen_vla_ros.embodiment.problems import printable
 from qwen_vla_ros.errors import QwenVlaError
+from qwen_vla_ros.problems import printable
 from qwen_vla_ros.prompt.build import build_prompt
 from qwen_vla_ros.serving.dialect import Message, ServerEnd
 from qwen_vla_ros.serving.inference import BusyError, InferenceThread
