@@ -278,12 +278,12 @@ class _Reader:
             self._add("the links form a cycle; there is no root link.")
         elif len(roots) > 1:
             self._add(f"has {len(roots)} root links ({', '.join(roots[:8])}); one is allowed.")
-        elif looped := _looped(links, parent_of, roots[0]):
-            self._add(f"the links {', '.join(looped[:8])} form a cycle.")
+        elif cyclic := _cyclic_links(links, parent_of, roots[0]):
+            self._add(f"the links {', '.join(cyclic[:8])} form a cycle.")
         return roots[0] if roots else ""
 
 
-def _looped(links: tuple[str, ...], parent_of: Mapping[str, str], root: str) -> list[str]:
+def _cyclic_links(links: tuple[str, ...], parent_of: Mapping[str, str], root: str) -> list[str]:
     """Return the links that never reach the root on the way up."""
     reaching = {root}
     for link in links:
