@@ -137,6 +137,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path):
         read_yaml(tmp_path / "absent.yaml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["a: " + "x" * 250_000, "#" * 250_000, "a: '" + "\n" * 250_000, "- " * 100_000]
 )
@@ -176,6 +177,7 @@ QuotedText.add_representer(
 )
 
 
+@pytest.mark.slow
 @given(PLAIN)
 @settings(max_examples=100, deadline=None)
 def test_quoted_data_comes_back_as_it_was(data: object):
@@ -183,6 +185,7 @@ def test_quoted_data_comes_back_as_it_was(data: object):
     assert parse_yaml(text, "robot.yaml").data == {"top": tuples(data)}
 
 
+@pytest.mark.slow
 @given(st.text(max_size=200) | st.text("ab:-[]{}&*!|>'\"%#?, \n\t", max_size=60))
 @settings(max_examples=400, deadline=None)
 def test_any_text_is_read_or_refused_in_a_sentence(text: str):

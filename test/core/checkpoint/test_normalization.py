@@ -112,6 +112,7 @@ def test_a_wrong_file_is_refused_with_its_name(tmp_path, old, new, sentence):
         load_statistics(tmp_path / "n")
 
 
+@pytest.mark.slow
 def test_statistics_prompts_and_dimensions_need_no_torch():
     code = (
         "import sys, qwen_vla_ros.checkpoint.normalization, qwen_vla_ros.model.config,"

@@ -78,6 +78,7 @@ def test_the_fast_model_answers_as_the_plain_one(model, ask, mask):
     )
 
 
+@pytest.mark.slow
 def test_a_recorded_call_answers_as_the_plain_one_although_it_is_padded(model, ask, mask, tape):
     fast = FastModel(model, mask, steps=3, record=tape)
     for seed, words in enumerate(["wait", "pick up the red cube", "pick up the blue cube"]):
@@ -93,6 +94,7 @@ def test_a_recorded_call_answers_as_the_plain_one_although_it_is_padded(model, a
     assert tape.recordings == 2  # the backbone and the decoder, once each
 
 
+@pytest.mark.slow
 def test_a_much_longer_instruction_is_a_recording_of_its_own(model, ask, mask, tape):
     fast = FastModel(model, mask, steps=2, record=tape)
     short, long = ask("wait"), ask("pick up the red cube and " * 20)

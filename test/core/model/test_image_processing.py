@@ -66,6 +66,7 @@ def test_values_and_order_are_those_of_the_family_bit_for_bit(ours, theirs, size
     np.testing.assert_array_equal(*compared(ours, theirs, images, sizes))
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=4))
 @settings(max_examples=40, deadline=None)
 def test_values_are_those_of_the_family_whatever_the_sizes(tokens):

@@ -466,6 +466,7 @@ def test_paused_time_holds_and_its_return_makes_no_leap(armed):
     assert command is None or np.abs(command.velocity).max() <= 8.0 * PERIOD + 1e-9
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_time_to_stop_is_bounded_under_any_clock(seed, make_rig):
@@ -518,6 +519,7 @@ def test_a_tick_at_once_after_the_last_one_changes_nothing(armed):
     assert armed.speed() == before
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_whatever_is_wanted_at_whatever_period_stays_in_the_envelope(seed, make_rig):

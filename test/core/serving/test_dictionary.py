@@ -285,6 +285,7 @@ LEAVES = st.none() | st.integers() | st.floats() | st.text(max_size=8) | st.just
 NAMES = st.sampled_from(["state", "prompt", "images", "cam_high", "images.cam_high", "a/b", "."])
 
 
+@pytest.mark.slow
 @given(st.recursive(LEAVES, lambda x: st.dictionaries(NAMES, x, max_size=4), max_leaves=12))
 @settings(max_examples=100, deadline=None)
 def test_any_dictionary_is_understood_or_refused(value):

@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import QwenVlaError
 from qwen_vla_ros.prompt.build import build_prompt
+from qwen_vla_ros.serving import server
 from qwen_vla_ros.serving.address import ServerAddress
 from qwen_vla_ros.serving.dialects import openpi as openpi_dialect
 from qwen_vla_ros.serving.mock import MockPolicy
@@ -415,7 +416,8 @@ def test_a_list_of_ports_is_read():
     ],
     ids=lambda content: repr(content[:16]),
 )
-def test_what_is_no_handshake_ends_the_connection_and_nothing_else(serve, content):
+def test_what_is_no_handshake_ends_the_connection_and_nothing_else(serve, content, monkeypatch):
+    monkeypatch.setattr(server, "HANDSHAKE_S", 1.0)
     serving = serve()
     with socket.create_connection(("127.0.0.1", serving.port), timeout=SOON) as stranger:
         try:
