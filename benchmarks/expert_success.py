@@ -36,7 +36,7 @@ def through_ros(robot_name: str, seeds: range, time_limit_s: float) -> list[dict
         from qwen_vla_ros.ros.qos import EVERYTHING
 
         for output in robot.file.command.outputs:
-            listen(operator.node, output, audit.hear, EVERYTHING)
+            listen(operator.node, output, audit.on_command, EVERYTHING)
         operator.wait_for_policy(60)
         for seed in tqdm(seeds, desc=f"{robot_name} through ROS", unit="episode"):
             instruction = operator.reset(seed)

@@ -11,7 +11,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from qwen_vla_ros.bringup import Bringup, NodeSpec, environment
-from qwen_vla_ros.options import word_of
+from qwen_vla_ros.options import to_text
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -19,7 +19,7 @@ def generate_launch_description() -> LaunchDescription:
     arguments = [
         DeclareLaunchArgument(
             option.name,
-            default_value=None if option.default is None else word_of(option.default),
+            default_value=None if option.default is None else to_text(option.default),
             description=option.description,
             choices=option.choices or None,
         )
@@ -33,7 +33,7 @@ def _bring_up(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         option.name: LaunchConfiguration(option.name).perform(context)
         for option in Bringup.declared()
     }
-    bringup = Bringup.from_words(words)
+    bringup = Bringup.from_strings(words)
     variables = environment(one_host=bringup.is_simulated)
     return [
         *(SetEnvironmentVariable(name, value) for name, value in variables.items()),

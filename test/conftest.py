@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import random
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -33,8 +35,25 @@ def _claim_domain() -> socket.socket:
 _claim = _claim_domain()
 
 from qwen_vla_ros.bringup import environment  # noqa: E402 - reads the variables above
+from qwen_vla_ros.embodiment import load  # noqa: E402
+from qwen_vla_ros.embodiment.urdf import Urdf, load_urdf  # noqa: E402
 
 os.environ.update(environment(one_host=True))
+
+OUR_URDF = Path(__file__).parents[1] / "urdf"
+
+
+@functools.cache
+def _our_urdf(path: Path) -> Urdf:
+    return load_urdf(path)
+
+
+def _load_urdf(path: Path) -> Urdf:
+    """Expand our own robots once; hundreds of tests load them."""
+    return _our_urdf(path) if path.is_relative_to(OUR_URDF) else load_urdf(path)
+
+
+load.load_urdf = _load_urdf
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

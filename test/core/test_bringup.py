@@ -7,7 +7,7 @@ from qwen_vla_ros.errors import QwenVlaError
 
 
 def said(**changes: str) -> Bringup:
-    return Bringup.from_words({"robot": "aloha_sim", "policy": "expert", **changes})
+    return Bringup.from_strings({"robot": "aloha_sim", "policy": "expert", **changes})
 
 
 def test_a_simulated_robot_gets_policy_gate_and_simulator():

@@ -24,9 +24,9 @@ class Kitchen(Options):
 
 
 def test_words_become_values_and_what_is_not_said_has_its_default():
-    kitchen = Kitchen.from_words({"heat": "1.5", "pan": "wok", "lid": "true"})
+    kitchen = Kitchen.from_strings({"heat": "1.5", "pan": "wok", "lid": "true"})
     assert kitchen == Kitchen(heat=1.5, pan="wok", lid=True, guests=2)
-    assert kitchen.said() == {"heat": 1.5, "pan": "wok", "lid": True}
+    assert kitchen.given() == {"heat": 1.5, "pan": "wok", "lid": True}
 
 
 def test_what_must_be_said_comes_first():
@@ -46,7 +46,7 @@ def test_what_must_be_said_comes_first():
 )
 def test_what_is_not_allowed_is_refused_by_name_with_what_is(words, sentence):
     with pytest.raises(QwenVlaError, match=sentence):
-        Kitchen.from_words({"pan": "pot", **words})
+        Kitchen.from_strings({"pan": "pot", **words})
 
 
 def test_a_value_is_checked_however_it_is_said():

@@ -66,6 +66,7 @@ def imported(source: str) -> set[str]:
     return names - set(sys.stdlib_module_names)
 
 
+@pytest.mark.slow
 def test_colcon_lists_exactly_three_packages(root):
     if shutil.which("colcon") is None and not Path(sys.executable).with_name("colcon").is_file():
         pytest.skip("no colcon")
@@ -81,6 +82,7 @@ def test_qwen_vla_ros_declares_what_it_imports(root, modules):
     assert wanted == declared(root / "src/qwen_vla_ros/package.xml")
 
 
+@pytest.mark.slow
 def test_what_package_xml_cannot_name_is_pinned(root, modules):
     used = set().union(*map(imported, modules.values())) & set(PINNED)
     pins = "\n".join(path.read_text() for path in (root / "requirements").glob("*.txt"))

@@ -38,6 +38,7 @@ def pins(root, names) -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [BARE, WITH_ROS], ids=["bare", "with ROS"])
 def test_pins_are_a_closed_set(root, names):
     pinned = pins(root, names)

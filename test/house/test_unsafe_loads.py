@@ -56,6 +56,7 @@ def is_false(value: ast.expr) -> bool:
     return isinstance(value, ast.Constant) and value.value is False
 
 
+@pytest.mark.slow
 def test_nothing_of_ours_loads_unsafely(texts):
     python = {
         name: text

@@ -78,7 +78,7 @@ class FakeArms:
         start = [self.position[joint] for joint in message.joint_names]
         self.commands.append((now_s, message))
         output = self.robot.file.command.outputs[0]
-        self.audit.hear(load_backend("joint_trajectory").read(message, output))
+        self.audit.on_command(load_backend("joint_trajectory").read(message, output))
         self._playing[message.joint_names[0]] = (now_s, start, message)
 
     def _advance(self, now_s: float) -> None:

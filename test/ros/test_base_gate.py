@@ -53,7 +53,7 @@ class FakeBase:
 
     def _on_twist(self, message: TwistStamped) -> None:
         self.commands.append((time.monotonic(), message))
-        self.audit.hear(
+        self.audit.on_command(
             StampedTwist(linear=message.twist.linear.x, angular=message.twist.angular.z)
         )
         self.twist = np.array([message.twist.linear.x, message.twist.angular.z])

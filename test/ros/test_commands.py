@@ -143,7 +143,7 @@ def test_a_backend_is_one_file(shared_ros_graph, throw_away: Embodiment, envelop
     assert spec.backend == "throw_away"
     robot, audit, refusals = make_robot(throw_away), CommandAudit(throw_away), []
     output = Output(shared_ros_graph.node, spec)
-    listen(shared_ros_graph.node, spec, audit.hear)
+    listen(shared_ros_graph.node, spec, audit.on_command)
     listen(
         shared_ros_graph.node,
         spec,

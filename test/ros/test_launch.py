@@ -79,7 +79,7 @@ def test_launch_and_up_start_the_same_processes(monkeypatch, description, words)
             launched[Path(executable).name] = meaning(arguments)
     supervised = {
         spec.executable: meaning(spec.ros_arguments())
-        for spec in Bringup.from_words(words).nodes()
+        for spec in Bringup.from_strings(words).nodes()
     }
     assert launched == supervised
     assert len(launched) == 3

@@ -87,7 +87,7 @@ class Bringup(BringupOptions):
         """Return the processes of the graph.
 
         Raises:
-            QwenVlaError: The wishes contradict each other or the robot.
+            QwenVlaError: The options contradict each other or the robot.
         """
         self._check()
         nodes = (self._policy(), self._gate())
@@ -129,13 +129,13 @@ class Bringup(BringupOptions):
         )
 
     def _policy(self) -> NodeSpec:
-        said = self.said()
-        names = [each.name for each in PolicyOptions.declared() if each.name in said]
+        given = self.given()
+        names = [each.name for each in PolicyOptions.declared() if each.name in given]
         return self._node(
             "policy",
             {
                 "policy": self.policy,
-                **{name: said[name] for name in names},
+                **{name: given[name] for name in names},
                 "use_sim_time": self.use_sim_time,
             },
             (

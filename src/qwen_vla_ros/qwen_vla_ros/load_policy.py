@@ -94,7 +94,7 @@ def _load_remote(options: PolicyOptions, embodiment: Embodiment) -> Maker:
     from qwen_vla_ros.serving.address import ServerAddress
     from qwen_vla_ros.serving.remote_policy import RemotePolicy
 
-    address = ServerAddress.from_words(
+    address = ServerAddress.from_strings(
         options.server, token_file=options.server_token_file, ca_file=options.server_ca_file
     )
     return lambda: RemotePolicy.load(

@@ -82,7 +82,7 @@ class Option:
         Raises:
             QwenVlaError: It is not; the sentence says what is.
         """
-        word = word_of(value)
+        word = to_text(value)
         if self.choices and word not in self.choices:
             raise QwenVlaError(f"{self.name}: unknown '{word}'." + suggest(word, self.choices))
         if self.bounds and not self.bounds[0] <= float(value) <= self.bounds[1]:
@@ -99,7 +99,7 @@ def option(description: str, *, default: Value | None = None, **about: Any) -> A
     return field(default=start, metadata={"description": description, **about})
 
 
-def word_of(value: Value) -> str:
+def to_text(value: Value) -> str:
     """Return a value as ROS and people write it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -126,7 +126,7 @@ class Options:
         return tuple(sorted(found, key=lambda each: each.default is not None))
 
     @classmethod
-    def from_words(cls, words: Mapping[str, str]) -> Self:
+    def from_strings(cls, words: Mapping[str, str]) -> Self:
         """Return the options that a person's words mean; what is not said has its default.
 
         Raises:
@@ -135,7 +135,7 @@ class Options:
         known = {each.name: each for each in cls.declared()}
         return cls(**{name: known[name].read(word) for name, word in words.items()})
 
-    def said(self) -> dict[str, Value]:
+    def given(self) -> dict[str, Value]:
         """Return the values that differ from their defaults, by name."""
         values = {each: getattr(self, each.name) for each in self.declared()}
         return {each.name: value for each, value in values.items() if value != each.default}
@@ -271,13 +271,13 @@ class PolicyOptions(Options):
         Raises:
             QwenVlaError: Something is not.
         """
-        said = self.said()
+        given = self.given()
         for each in self.declared():
-            if each.of not in {"", self.policy} and each.name in said:
+            if each.of not in {"", self.policy} and each.name in given:
                 raise QwenVlaError(
                     f"{each.name}: is for policy '{each.of}'; the policy is '{self.policy}'."
                 )
-            if each.hint and each.of == self.policy and each.name not in said:
+            if each.hint and each.of == self.policy and each.name not in given:
                 raise QwenVlaError(f"{each.name}: policy '{self.policy}' needs one. {each.hint}")
 
 

@@ -31,6 +31,7 @@ def backbone(published):
     return PublishedModel(published, "Qwen3.5-Tiny")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_preset")
 def test_the_same_seed_makes_the_same_weights(tmp_path, aloha):
     random_state = torch.random.get_rng_state()

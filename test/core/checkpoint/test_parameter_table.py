@@ -22,6 +22,7 @@ PAPERS_TABLE = {
 """In millions."""
 
 
+@pytest.mark.slow
 def test_the_4b_decoder_has_the_papers_parameter_table():
     table = parameter_table(PAPER)
     assert table["decoder blocks"] / 16e6 == pytest.approx(70.8, abs=0.05)
@@ -31,6 +32,7 @@ def test_the_4b_decoder_has_the_papers_parameter_table():
     assert total / 1e9 == pytest.approx(1.149, abs=0.0005)
 
 
+@pytest.mark.slow
 def test_the_4b_backbone_is_qwen3_5_4b():
     table = parameter_table(PAPER)
     assert (table["vision encoder"] + table["language model"]) / 1e9 == pytest.approx(
@@ -44,6 +46,7 @@ def test_every_parameter_has_a_row():
     assert sum(table.values()) == sum(math.prod(slot.shape) for slot in model_slots(NANO).values())
 
 
+@pytest.mark.slow
 def test_what_a_precision_takes_is_what_its_numbers_take():
     slots = model_slots(PAPER, torch.bfloat16).values()
     exact = sum(math.prod(slot.shape) * slot.dtype.itemsize for slot in slots)

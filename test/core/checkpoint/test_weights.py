@@ -33,11 +33,13 @@ def assert_same_kind(found, expected):
     assert not list(found.buffers())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_fresh_model_is_like_one_that_was_built_and_cast(config, dtype):
     assert_same_kind(fresh_model(config, 0, dtype=dtype), QwenVla(config).cast(dtype))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_loaded_model_is_like_one_that_was_built_and_cast(config, tiny, tmp_path, dtype):
     save_weights(tmp_path, tiny.model)
@@ -90,6 +92,7 @@ def test_neither_a_fresh_nor_a_loaded_model_touches_the_processs_settings(config
     assert torch.get_default_dtype() == torch.float32
 
 
+@pytest.mark.slow
 def test_the_weights_of_a_backbone_are_taken_and_the_decoder_is_the_seeds(config, published):
     one = fresh_model(config, 3, published, dtype=torch.bfloat16)
     other = fresh_model(config, 4, published, dtype=torch.bfloat16)

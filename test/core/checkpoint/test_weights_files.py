@@ -92,6 +92,7 @@ def test_a_malformed_index_is_refused(folder, content, sentence):
         find_weights(folder)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_weights_are_refused(folder):
     places = {str(number): "x.safetensors" for number in range(30_000)}
     (folder / INDEX).write_text(json.dumps({"weight_map": places}))

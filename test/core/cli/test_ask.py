@@ -32,6 +32,7 @@ def test_a_question_is_answered_and_random_weights_are_admitted(nano, picture, c
     assert "falling back" not in said.err
 
 
+@pytest.mark.slow
 def test_a_question_needs_no_picture_but_words(nano, capsys):
     assert ask(nano, QUESTION, [], max_new_tokens=2) == 0
     assert capsys.readouterr().out.strip()

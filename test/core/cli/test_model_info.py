@@ -25,6 +25,7 @@ def rows(text):
     return found
 
 
+@pytest.mark.slow
 def test_the_papers_table_is_printed_in_millions(capsys):
     assert model_info() == 0
     table = rows(capsys.readouterr().out)
@@ -53,6 +54,7 @@ def test_the_memory_of_every_preset_is_printed_and_the_asked_one_marked(preset, 
     assert known["4b"][:2] == ["22.75", "11.38"]
 
 
+@pytest.mark.slow
 def test_the_columns_line_up(capsys):
     model_info("2b")
     lines = capsys.readouterr().out.splitlines()
@@ -83,6 +85,7 @@ def test_a_checkpoint_says_where_it_comes_from_and_what_its_actions_mean(nano, c
     assert not re.search(r"\b4b\b", said)
 
 
+@pytest.mark.slow
 def test_data_that_it_was_trained_on_is_named(nano, tmp_path, capsys):
     folder = shutil.copytree(nano, tmp_path / "trained")
     config = json.loads((folder / "config.json").read_text())

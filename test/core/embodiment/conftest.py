@@ -21,11 +21,17 @@ def workspace(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def edit(workspace: Path) -> Write:
-    """Replace the first occurrence of a text in a robot's file and return its path."""
+def edit(tmp_path: Path) -> Write:
+    """Replace the first occurrence of a text in a robot's file and return its path.
+
+    The file gets its description from here, unless the test has a workspace.
+    """
 
     def write(robot: str, old: str, new: str) -> Path:
-        path = workspace / "config" / "embodiments" / f"{robot}.yaml"
+        path = tmp_path / "config" / "embodiments" / f"{robot}.yaml"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / "config" / "embodiments" / path.name, path)
         text = path.read_text()
         assert old in text, f"the test is out of date: {old!r} is not in {path.name}"
         path.write_text(text.replace(old, new, 1))

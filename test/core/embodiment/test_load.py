@@ -591,6 +591,7 @@ def test_the_hash_is_of_the_data_and_not_of_its_place_or_comments(workspace: Pat
     )
 
 
+@pytest.mark.slow
 def test_the_hash_changes_with_a_limit_and_with_the_urdf(workspace: Path, edit):
     path = workspace / "config" / "embodiments" / "aloha_sim.yaml"
     before = load_embodiment(path).hash

@@ -65,6 +65,7 @@ def test_a_mimic_joint_knows_its_leader(tmp_path: Path):
     ("old", "new", "sentence"),
     [
         ("<robot", "<robo", "not well-formed XML: mismatched tag."),
+        ("<link", "<:link", "not well-formed XML: "),
         ('<robot name="r">', "<robot>", "the <robot> has no name."),
         (GOOD, "", "not well-formed XML: no element found."),
         (GOOD, "<model/>", "the top element is <model>, not <robot>."),
@@ -264,6 +265,7 @@ def test_the_same_robot_has_the_same_xml_wherever_it_lies(tmp_path: Path):
     assert load_urdf(here).xml == load_urdf(there).xml
 
 
+@pytest.mark.slow
 @given(st.integers(0, len(GOOD)), st.integers(0, 30), st.text(max_size=8))
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -27,7 +27,7 @@ def waist(positions, velocities):
 
 
 def test_a_short_stop_inside_the_envelope_is_clean(audit):
-    audit.hear(waist([[0.0], [0.01]], [[1.0], [0.0]]))
+    audit.on_command(waist([[0.0], [0.01]], [[1.0], [0.0]]))
     assert audit.commands == 1
     assert audit.total_violations == 0
 
@@ -45,16 +45,16 @@ def test_a_short_stop_inside_the_envelope_is_clean(audit):
     ],
 )
 def test_what_leaves_the_envelope_is_found(audit, positions, velocities, finding):
-    audit.hear(waist(positions, velocities))
+    audit.on_command(waist(positions, velocities))
     assert audit.violations == {finding: 1}
 
 
 def test_bare_positions_inside_the_envelope_are_clean(audit):
-    audit.hear(waist([[0.5]], [[]]))
+    audit.on_command(waist([[0.5]], [[]]))
     assert (audit.commands, audit.total_violations) == (1, 0)
 
 
 @pytest.mark.parametrize(("linear", "angular"), [(0.7, 0.0), (0.0, -1.6), (math.nan, 0.0)])
 def test_a_twist_outside_the_envelope_is_found(base_audit, linear, angular):
-    base_audit.hear(StampedTwist(linear=linear, angular=angular))
+    base_audit.on_command(StampedTwist(linear=linear, angular=angular))
     assert base_audit.total_violations == 1

@@ -76,6 +76,7 @@ motions = st.tuples(st.floats(-0.3, 0.3), st.floats(-0.1, 0.1), st.floats(-1.0, 
 )
 
 
+@pytest.mark.slow
 @given(rows=st.lists(motions, min_size=4, max_size=8).map(np.array), late_ms=st.integers(0, 1000))
 def test_committed_waypoints_lead_along_the_very_same_way(rows, late_ms):
     chunk = make_chunk(rows, dt=0.5)

@@ -75,6 +75,7 @@ def test_no_step_is_longer_than_the_speed_limit_allows(old, new, tick):
     assert (steps <= LIMITS.velocity * PERIOD_MS * 1e-3 + 1e-8).all()
 
 
+@pytest.mark.slow
 @given(
     old=chunks(),
     new=chunks(stamp_ms=60),
@@ -114,6 +115,7 @@ def left_over(new, difference, drift):
 shares = st.tuples(st.floats(-1, 1), st.floats(-1, 1)).map(np.array)
 
 
+@pytest.mark.slow
 @given(new=chunks(stamp_ms=60, rows=32), share=shares)
 def test_at_equal_speeds_what_is_wanted_stays_between_the_two_chunks(new, share):
     difference = share * [0.4, 0.04]
@@ -122,6 +124,7 @@ def test_at_equal_speeds_what_is_wanted_stays_between_the_two_chunks(new, share)
     assert (np.diff(left, axis=0) <= 1e-12).all()
 
 
+@pytest.mark.slow
 @given(new=chunks(stamp_ms=60, rows=32, share=0.5), share=shares, faster=shares)
 def test_what_moved_otherwise_goes_on_only_until_it_has_braked(new, share, faster):
     difference, drift = share * [0.4, 0.04], 0.5 * faster * LIMITS.velocity
@@ -143,6 +146,7 @@ def longest_s(left):
     return (drift / BUDGET + far / room + room / BUDGET).max() + 2 * PERIOD_MS * 1e-3
 
 
+@pytest.mark.slow
 @given(
     old=chunks(limits=NARROW),
     new=chunks(stamp_ms=60, share=SHARE, rows=64, dt=0.03, limits=NARROW),

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
+from qwen_vla_ros.data_file import read_json, write_json
 from qwen_vla_ros.errors import CheckpointError
-from qwen_vla_ros.json_file import read_json, write_json
 from qwen_vla_ros.model.config import NANO, PAPER, PRESETS, DecoderConfig, ModelConfig
 from qwen_vla_ros.model.family import plain
 
@@ -49,10 +49,14 @@ def test_a_layer_that_the_backbone_lacks_cannot_be_read():
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ('"num_blocks": 4', '"num_blocks": "4"', "num_blocks: Input should be a valid integer"),
-        ('"num_blocks": 4', '"num_blocks": 100000', "less than or equal to 256"),
+        (
+            '"num_blocks": 4',
+            '"num_blocks": "4"',
+            "num_blocks: '4' does not fit",
+        ),
+        ('"num_blocks": 4', '"num_blocks": 100000', "100000 must be at most 256"),
         ('"num_blocks": 4', '"num_block": 4', "decoder.num_block: unknown key"),
-        ('"prefix"', '"causal"', "'joint' or 'prefix'"),
+        ('"prefix"', '"causal"', "Known: joint, prefix"),
         ('"num_blocks": 4', '"num_blocks": NaN', "num_blocks"),
     ],
 )

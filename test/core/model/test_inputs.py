@@ -77,6 +77,7 @@ def test_a_history_is_seen_before_the_newest_image_oldest_first(diffbot):
         np.testing.assert_array_equal(values, PROCESSOR([image], [(224, 224)]).stills)
 
 
+@pytest.mark.slow
 def test_what_was_seen_before_changes_what_is_done(tiny, diffbot):
     robot = with_camera(diffbot, history=HistorySpec(frames=2, spacing_s=0.5))
     prompt, then, now = build_prompt(robot, "go"), robot.make_example(0), robot.make_example(1)

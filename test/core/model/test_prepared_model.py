@@ -75,6 +75,7 @@ def test_a_prepared_model_answers_as_it_does_call_by_call(model, ask, mask):
     )
 
 
+@pytest.mark.slow
 def test_a_recorded_call_answers_the_same_although_it_is_padded(model, ask, mask, tape):
     prepared = PreparedModel(model, mask, steps=3, record=tape)
     for seed, words in enumerate(["wait", "pick up the red cube", "pick up the blue cube"]):
@@ -90,6 +91,7 @@ def test_a_recorded_call_answers_the_same_although_it_is_padded(model, ask, mask
     assert tape.recordings == 2  # the backbone and the decoder, once each
 
 
+@pytest.mark.slow
 def test_a_much_longer_instruction_is_a_recording_of_its_own(model, ask, mask, tape):
     prepared = PreparedModel(model, mask, steps=2, record=tape)
     short, long = ask("wait"), ask("pick up the red cube and " * 20)

@@ -42,6 +42,7 @@ def test_the_trimmed_tokenizer_cuts_its_corpus_as_the_familys_does(family, trimm
             assert pieces(trimmed, encode(trimmed, part)) == pieces(family, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "instruction",
     [
@@ -94,6 +95,7 @@ def test_transformers_reads_the_same_file_to_the_same_ids(nano, trimmed):
     assert np.array_equal(theirs(text)["input_ids"], ours)
 
 
+@pytest.mark.slow
 def test_a_vocabulary_is_as_small_as_its_texts_allow():
     assert trimmed_tokenizer(["pick up the red cube"]).size < 33 + 256 + 30
 

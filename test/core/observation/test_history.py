@@ -79,6 +79,7 @@ def test_a_clock_that_begins_again_is_followed():
     assert before(history, 2000) == [1000, 1500]
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 8),
     st.floats(0.05, 10),

@@ -47,6 +47,7 @@ def greedy(checkpoint, images, count):
     return ids[0, inputs.token_ids.shape[1] :].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_an_answer_is_the_likeliest_words_one_after_the_other(talker, count):
     images = [picture(seed) for seed in range(count)]
@@ -106,6 +107,7 @@ def test_every_word_has_a_text(talker, monkeypatch):
     assert "<|image_pad|>" not in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_nano_preset_answers_in_any_precision(nano, dtype):
     checkpoint = load_checkpoint(nano, dtype=dtype)

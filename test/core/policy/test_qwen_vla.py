@@ -68,6 +68,7 @@ def test_a_policy_without_a_seed_does_not_repeat_itself(tiny, aloha):
     assert not np.array_equal(one.infer(*asked).actions, two.infer(*asked).actions)
 
 
+@pytest.mark.slow
 def test_loading_warms_up_without_spending_noise(tiny_folder, tiny, aloha):
     asked = aloha.make_example(), build_prompt(aloha, "wait")
     warm = QwenVlaPolicy.load(tiny_folder, aloha, seed=5).infer(*asked)
@@ -99,12 +100,14 @@ def test_a_new_instruction_is_read_and_not_the_one_before(tiny, aloha):
     )
 
 
+@pytest.mark.slow
 def test_more_steps_need_no_other_weights(tiny, aloha):
     asked = aloha.make_example(), build_prompt(aloha, "wait")
     few, many = (QwenVlaPolicy(tiny, aloha, seed=0, steps=steps) for steps in (4, 10))
     assert not np.array_equal(few.infer(*asked).actions, many.infer(*asked).actions)
 
 
+@pytest.mark.slow
 def test_bfloat16_agrees_with_float32_to_its_precision(tiny_folder, tiny, aloha):
     asked = aloha.make_example(), build_prompt(aloha, "wait")
     half = load_checkpoint(tiny_folder, dtype=torch.bfloat16)
@@ -147,6 +150,7 @@ def test_a_committed_row_outside_of_the_statistics_comes_back_unclipped(continui
     np.testing.assert_array_equal(chunk.actions[:1], rows)
 
 
+@pytest.mark.slow
 def test_no_committed_rows_is_as_good_as_none(continuing, aloha):
     asked = aloha.make_example(), build_prompt(aloha, "wait")
     without = QwenVlaPolicy(continuing, aloha, seed=0).infer(*asked)
@@ -156,6 +160,7 @@ def test_no_committed_rows_is_as_good_as_none(continuing, aloha):
     np.testing.assert_allclose(empty.actions, without.actions, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_guidance_pulls_towards_committed_rows(tiny, aloha):
     asked = aloha.make_example(), build_prompt(aloha, "wait")
     policies = [
@@ -190,6 +195,7 @@ def test_committed_rows_that_cannot_be_are_refused(continuing, aloha, spoil, sen
         policy.infer(*asked, spoil(committed_rows(aloha, 4)))
 
 
+@pytest.mark.slow
 def test_a_recorded_policy_answers_as_one_that_is_not(continuing, robot, asked, tape):
     rows = committed_rows(robot, 2)
     plain, recorded = (
@@ -207,6 +213,7 @@ def test_a_recorded_policy_answers_as_one_that_is_not(continuing, robot, asked, 
     assert tape.recordings == warm
 
 
+@pytest.mark.slow
 def test_memory_of_prompts_is_bounded(tiny, aloha):
     policy = QwenVlaPolicy(tiny, aloha, steps=1)
     observation = aloha.make_example()
@@ -215,6 +222,7 @@ def test_memory_of_prompts_is_bounded(tiny, aloha):
     assert len(policy._layouts) == 8
 
 
+@pytest.mark.slow
 def test_a_history_of_images_is_read(tiny, aloha):
     """The model has a place for each earlier image, and what is on it matters."""
     first, *others = aloha.file.cameras
@@ -267,6 +275,7 @@ def test_a_camera_that_is_not_whole_tokens_is_refused(tiny, aloha):
         QwenVlaPolicy(tiny, replace(aloha, file=file))
 
 
+@pytest.mark.slow
 def test_a_robot_that_changed_since_is_told_about(nano, aloha, caplog):
     changed = replace(aloha, file=aloha.file.model_copy(update={"description": "changed"}))
     with caplog.at_level(logging.WARNING):

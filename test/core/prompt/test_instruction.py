@@ -70,6 +70,7 @@ def test_an_instruction_cannot_pose_as_an_image_or_another_speaker(text: str):
         clean_instruction(text)
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(), max_size=60))
 @settings(max_examples=500, deadline=None)
 def test_cleaning_gives_printable_text_once_and_for_all(text: str):

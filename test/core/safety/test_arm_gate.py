@@ -472,6 +472,7 @@ def test_paused_time_holds_and_its_return_brakes_without_a_leap(armed):
         before = command.velocity
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_time_to_stop_is_bounded_under_any_clock(seed, make_rig):
@@ -528,6 +529,7 @@ def test_a_tick_at_once_after_the_last_one_changes_nothing(armed):
     assert armed.speed() == before
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_whatever_is_wanted_at_whatever_period_stays_in_the_envelope(seed, make_rig):

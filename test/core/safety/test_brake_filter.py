@@ -104,6 +104,7 @@ def test_any_input_at_any_period_gives_an_allowed_command(seed):
         q, v = step.position, step.velocity
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(seed=seeds)
 def test_the_arrays_do_what_the_paper_says(seed):
@@ -120,6 +121,7 @@ def test_the_arrays_do_what_the_paper_says(seed):
     np.testing.assert_allclose(step.position, expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(seed=seeds)
 def test_what_has_passed_passes_again_unchanged(seed):
@@ -169,6 +171,7 @@ def test_permuting_the_joints_permutes_the_command(seed):
     np.testing.assert_array_equal(step.position[order], other.position)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(seed=seeds)
 def test_tightening_a_limit_never_widens_the_command(seed):

@@ -102,6 +102,7 @@ class Explorer:
         assert self.latch.is_armed == (after is not Level.STOP)
 
 
+@pytest.mark.slow
 def test_no_sequence_of_events_breaks_the_rules():
     actions = (
         "good",

@@ -37,6 +37,7 @@ def test_an_allowed_twist_passes_to_the_last_bit():
     assert not step.is_limited
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(v=st.floats(-0.6, 0.6), w=st.floats(-1.5, 1.5), a=st.floats(-9, 9), b=st.floats(-9, 9))
 def test_what_has_passed_passes_again_unchanged(v, w, a, b):
@@ -54,6 +55,7 @@ def test_too_fast_a_curve_keeps_its_radius():
     np.testing.assert_allclose(twist, [0.6, 0.6])
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(v=st.floats(-0.6, 0.6), w=st.floats(-1.5, 1.5))
 def test_a_brake_keeps_the_curve_and_ends_in_time(v, w):

@@ -30,20 +30,20 @@ def no_token(monkeypatch):
 )
 def test_what_is_no_address_is_refused_with_what_is_allowed(words):
     with pytest.raises(QwenVlaError, match="ws://HOST:PORT"):
-        ServerAddress.from_words(words)
+        ServerAddress.from_strings(words)
 
 
 def test_a_password_in_an_address_is_refused():
     with pytest.raises(QwenVlaError, match="can be seen by everybody") as refusal:
-        ServerAddress.from_words("ws://me:secret@host:8000")
+        ServerAddress.from_strings("ws://me:secret@host:8000")
     assert "secret" not in str(refusal.value)
 
 
 def test_a_token_comes_from_a_file_or_the_environment(token_file, monkeypatch):
     words = "ws://127.0.0.1:8000"
-    assert ServerAddress.from_words(words, token_file=str(token_file)).token == TOKEN
+    assert ServerAddress.from_strings(words, token_file=str(token_file)).token == TOKEN
     monkeypatch.setenv(TOKEN_VARIABLE, "x" * 20)
-    assert ServerAddress.from_words(words).token == "x" * 20
+    assert ServerAddress.from_strings(words).token == "x" * 20
 
 
 def test_a_token_is_in_no_text(caplog):
@@ -69,11 +69,11 @@ def test_an_absent_file_is_refused(tmp_path):
     with pytest.raises(QwenVlaError, match="cannot be read"):
         read_token(tmp_path / "nothing")
     with pytest.raises(QwenVlaError, match="there is no file"):
-        ServerAddress.from_words("wss://host", ca_file=str(tmp_path / "nothing"))
+        ServerAddress.from_strings("wss://host", ca_file=str(tmp_path / "nothing"))
 
 
 def test_a_ca_file_without_certificates_is_refused(token_file):
-    address = ServerAddress.from_words("wss://host", ca_file=str(token_file))
+    address = ServerAddress.from_strings("wss://host", ca_file=str(token_file))
     with pytest.raises(QwenVlaError, match="has no certificates"):
         address.tls()
 
@@ -113,13 +113,13 @@ def test_a_token_leaks_over_a_network_without_tls(uri, token, answer):
 def test_a_token_in_the_environment_is_a_token(monkeypatch, token):
     monkeypatch.setenv(TOKEN_VARIABLE, token)
     with pytest.raises(QwenVlaError, match="holds no token"):
-        ServerAddress.from_words("ws://127.0.0.1:8000")
+        ServerAddress.from_strings("ws://127.0.0.1:8000")
 
 
 @pytest.mark.parametrize("uri", ["ws://a..b:8000", "ws://.:80", f"ws://{'a' * 70}:80"])
 def test_a_host_that_cannot_be_looked_up_is_no_address(uri):
     with pytest.raises(QwenVlaError, match="is no address of a policy server"):
-        ServerAddress.from_words(uri)
+        ServerAddress.from_strings(uri)
 
 
 def test_a_token_is_not_read_from_a_device_or_a_pipe(tmp_path):

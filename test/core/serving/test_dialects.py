@@ -18,7 +18,7 @@ from qwen_vla_ros.serving import dialects
 from qwen_vla_ros.serving.dialect import RefusalError, dialect_names, open_client, open_server
 from qwen_vla_ros.serving.metadata import ServerMetadata
 from qwen_vla_ros.serving.mock import MockPolicy
-from qwen_vla_ros.serving.question import Effort, Question
+from qwen_vla_ros.serving.request import InferenceRequest, ServerTiming
 from qwen_vla_ros.serving.wire import WireError, pack, unpack
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
@@ -59,9 +59,11 @@ def test_a_recorded_client_is_answered_as_it_was(droid, dialect, name, messages)
             continue
         try:
             reply = end.read(message)
-            if isinstance(reply, Question):
+            if isinstance(reply, InferenceRequest):
                 prompt = build_prompt(droid, reply.instruction)
-                reply = end.answer(policy.infer(reply.observation, prompt), Effort(0.0, 0.0, 0.0))
+                reply = end.answer(
+                    policy.infer(reply.observation, prompt), ServerTiming(0.0, 0.0, 0.0)
+                )
         except QwenVlaError as error:
             reply = end.refuse(str(error))
         replies.append(reply)
@@ -83,18 +85,18 @@ def test_a_recorded_vla_eval_server_is_understood(droid):
     words = ["stay where you are", "lift the cube", "lift the cube", "fail now", "lift it"]
     outcomes = []
     for turn, (instruction, answer) in enumerate(zip(words, heard[1:], strict=True)):
-        question = Question(
+        request = InferenceRequest(
             observation=example, instruction=instruction, is_new_episode=turn in (0, 1)
         )
-        sent += [said(message) for message in end.ask(question)]
+        sent += [said(message) for message in end.ask(request)]
         try:
-            outcomes.append(end.read(answer, question).actions - example.state)
+            outcomes.append(end.read(answer, request).actions - example.state)
         except RefusalError as error:
             outcomes.append(str(error))
     assert "no luck" in outcomes.pop(3)
     for actions in outcomes[1:]:  # the first was asked about another observation
         np.testing.assert_allclose(actions, np.full((10, 8), 0.01), atol=1e-6)
-    # The first question was about the robot's example, whose images are noise.
+    # The first request was about the robot's example, whose images are noise.
     assert sent[0] == said_then[0]
     assert sent[-1] == said_then[-1]
 
@@ -108,20 +110,20 @@ def test_both_ends_of_a_dialect_understand_each_other(droid, dialect):
     assert client.knows_robot
     seen = droid.make_example()
     for turn in range(3):
-        question = Question(
+        request = InferenceRequest(
             observation=seen, instruction="go", is_new_episode=turn == 0, deadline_s=1.0
         )
-        *others, last = client.ask(question)
+        *others, last = client.ask(request)
         assert [server.read(message) for message in others] == [None] * len(others)
         reply = server.read(last)
-        if isinstance(reply, Question):
+        if isinstance(reply, InferenceRequest):
             assert reply.instruction == "go"
             np.testing.assert_allclose(reply.observation.state, seen.state)
             chunk = MockPolicy(droid).infer(seen, build_prompt(droid, "go"))
-            reply = server.answer(chunk, Effort(0.0, 0.0, 0.0))
-        np.testing.assert_allclose(client.read(reply, question).actions[0], seen.state)
+            reply = server.answer(chunk, ServerTiming(0.0, 0.0, 0.0))
+        np.testing.assert_allclose(client.read(reply, request).actions[0], seen.state)
         with pytest.raises(RefusalError, match=r"the server answers: .*not in the mood"):
-            client.read(server.refuse("not in the mood"), question)
+            client.read(server.refuse("not in the mood"), request)
 
 
 def test_a_robot_of_another_version_is_refused_in_every_dialect(droid, aloha):
@@ -191,7 +193,7 @@ def test_a_chunk_is_given_out_step_by_step_up_to_the_execution_horizon(harness, 
     rows = rng.standard_normal((10, 8))
     chunk = MockPolicy(droid).infer(asked.observation, build_prompt(droid, "go"))
     first = unpack(
-        harness.answer(type(chunk)(**{**vars(chunk), "actions": rows}), Effort(0, 0, 0))
+        harness.answer(type(chunk)(**{**vars(chunk), "actions": rows}), ServerTiming(0, 0, 0))
     )
     assert (first["type"], first["seq"]) == ("action", 7)
     np.testing.assert_array_equal(first["payload"]["actions"], rows[0])
@@ -199,7 +201,7 @@ def test_a_chunk_is_given_out_step_by_step_up_to_the_execution_horizon(harness, 
         reply = unpack(harness.read(envelope("observation", seen, seq=7 + step)))
         np.testing.assert_array_equal(reply["payload"]["actions"], rows[step])
     again = harness.read(envelope("observation", seen))
-    assert isinstance(again, Question)
+    assert isinstance(again, InferenceRequest)
     assert not again.is_new_episode
     harness.read(envelope("episode_end", {}))
     assert harness.read(envelope("observation", seen)).is_new_episode

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.embodiment.schema import HistorySpec
 from qwen_vla_ros.errors import QwenVlaError
-from qwen_vla_ros.serving.dictionary import RobotDictionary, read_rows, require_room
+from qwen_vla_ros.serving.dictionary import RobotDictionary, read_rows, require_message_fits
 from qwen_vla_ros.serving.wire import WireError, pack, unpack
 
 CAMERAS = ("cam_high", "cam_left_wrist", "cam_right_wrist")
@@ -253,14 +253,14 @@ def test_without_an_openpi_block_openpis_clients_speak_the_robots_own_dictionary
 
 
 def test_a_robot_whose_images_no_message_holds_is_refused(aloha):
-    require_room(aloha)
+    require_message_fits(aloha)
     big = tuple(
         camera.model_copy(update={"width_px": 2000, "height_px": 2000})
         for camera in aloha.file.cameras
     )
     robot = replace(aloha, file=aloha.file.model_copy(update={"cameras": big}))
     with pytest.raises(QwenVlaError, match=r"cameras: one observation is 34\.3 MiB"):
-        require_room(robot)
+        require_message_fits(robot)
 
 
 @pytest.mark.parametrize(
@@ -285,6 +285,7 @@ LEAVES = st.none() | st.integers() | st.floats() | st.text(max_size=8) | st.just
 NAMES = st.sampled_from(["state", "prompt", "images", "cam_high", "images.cam_high", "a/b", "."])
 
 
+@pytest.mark.slow
 @given(st.recursive(LEAVES, lambda x: st.dictionaries(NAMES, x, max_size=4), max_leaves=12))
 @settings(max_examples=100, deadline=None)
 def test_any_dictionary_is_understood_or_refused(value):

@@ -31,10 +31,10 @@ def held(inference):
 
 
 def test_an_inference_returns_its_chunk_and_what_it_took(inference):
-    got, effort = asyncio.run(inference.infer(lambda: chunk(3), SOON))
+    got, timing = asyncio.run(inference.infer(lambda: chunk(3), SOON))
     assert got.stamp_ns == 3
-    assert effort.queue_s >= 0
-    assert 0 <= effort.infer_s <= effort.total_s
+    assert timing.queue_s >= 0
+    assert 0 <= timing.infer_s <= timing.total_s
 
 
 def test_everything_is_done_in_one_thread(inference):

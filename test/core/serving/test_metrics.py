@@ -3,7 +3,7 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from qwen_vla_ros.serving.metrics import Metrics
-from qwen_vla_ros.serving.question import Effort
+from qwen_vla_ros.serving.request import ServerTiming
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
@@ -21,7 +21,7 @@ def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
 def test_answers_and_errors_are_counted():
     metrics = Metrics()
     for _ in range(7):
-        metrics.on_answer("openpi", Effort(0.0, 0.03, 20.0))
+        metrics.on_answer("openpi", ServerTiming(0.0, 0.03, 20.0))
     metrics.on_error("openpi", "busy")
     metrics.on_refusal("token")
     metrics.on_message("sent", 5)

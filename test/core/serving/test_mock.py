@@ -90,12 +90,12 @@ def test_every_episode_has_the_same_latencies(aloha, observation, prompt, monkey
 
 def test_a_fault_strikes_after_and_every_so_often():
     fault = Fault(kind="nan", after=2, every=3)
-    assert [fault.strikes("nan") for _ in range(9)] == [
+    assert [fault.applies_to("nan") for _ in range(9)] == [
         *(False, False, True),
         *(False, False, True),
         *(False, False, True),
     ]
-    assert not fault.strikes("slow")
+    assert not fault.applies_to("slow")
 
 
 def test_spoilt_answers_are_spoilt_as_they_should_be(aloha, observation, prompt):

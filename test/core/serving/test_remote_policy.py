@@ -238,7 +238,7 @@ def answer_of(aloha, number: int = 1, **changes: object) -> bytes:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"number": 7}, "to another question"),
+        ({"number": 7}, "to another request"),
         ({"embodiment": "other"}, "is for robot 'other'"),
         ({"embodiment_hash": "0" * 16}, r"\(0000000000000000\)"),
         ({"rest": 1}, "'rest'"),
@@ -252,7 +252,7 @@ def test_an_answer_to_somebody_else_is_refused(
     policy = keep(RemotePolicy.load(address, aloha, deadline_s=2.0))
     with pytest.raises(RemoteError, match=sentence):
         policy.infer(observation, prompt)
-    assert policy._connection.why_lost != "never connected"
+    assert policy._connection.lost_reason != "never connected"
 
 
 def test_what_was_said_without_being_asked_is_no_answer(saying, aloha, observation, prompt, keep):
@@ -359,7 +359,7 @@ def test_a_server_that_comes_back_as_another_robot_is_not_taken(
     changed = replace(aloha, file=aloha.file.model_copy(update={"description": "changed"}))
     again = serve(changed, port=port)
     deadline = time.monotonic() + SOON
-    while "another version" not in policy._connection.why_lost and time.monotonic() < deadline:
+    while "another version" not in policy._connection.lost_reason and time.monotonic() < deadline:
         time.sleep(0.01)
     with pytest.raises(QwenVlaError, match="another version of 'aloha_sim'"):
         policy.infer(observation, prompt)
@@ -457,10 +457,15 @@ class TheirServer:
 
     async def _start(self):
         return await websockets.asyncio.server.serve(
-            self._converse, "127.0.0.1", 0, compression=None, max_size=None, close_timeout=0.1
+            self._handle_connection,
+            "127.0.0.1",
+            0,
+            compression=None,
+            max_size=None,
+            close_timeout=0.1,
         )
 
-    async def _converse(self, connection):
+    async def _handle_connection(self, connection):
         await connection.send(msgpack_numpy.packb(self._metadata))
         async for message in connection:
             self.seen.append(msgpack_numpy.unpackb(message))

@@ -21,11 +21,12 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import QwenVlaError
 from qwen_vla_ros.prompt.build import build_prompt
+from qwen_vla_ros.serving import server
 from qwen_vla_ros.serving.address import ServerAddress
 from qwen_vla_ros.serving.dialects import openpi as openpi_dialect
 from qwen_vla_ros.serving.mock import MockPolicy
-from qwen_vla_ros.serving.question import Question
 from qwen_vla_ros.serving.remote_policy import RemotePolicy
+from qwen_vla_ros.serving.request import InferenceRequest
 from qwen_vla_ros.serving.server import ServerSettings, _listen, read_ports
 from qwen_vla_ros.serving.wire import pack, unpack
 from qwen_vla_ros.types import rest_chunk
@@ -355,16 +356,16 @@ def test_over_tls_the_certificate_is_checked(serve, observation, prompt, tmp_pat
     ],
 )
 def test_a_question_that_is_not_for_this_server_is_told_so(serve, aloha, changes, sentence):
-    question = Question(observation=aloha.make_example(), instruction="go", deadline_s=1.0)
+    request = InferenceRequest(observation=aloha.make_example(), instruction="go", deadline_s=1.0)
     with websockets.sync.client.connect(serve().uri) as client:
         end = openpi_dialect.Client(aloha)
         end.welcome(client.recv())
-        entries = unpack(end.ask(question)[0])
+        entries = unpack(end.ask(request)[0])
         entries["qwen_vla"] |= changes
         client.send(pack(entries))
         assert re.search(sentence, client.recv())
-        client.send(end.ask(question)[0])
-        assert end.read(client.recv(), question).actions.shape == (16, 14)
+        client.send(end.ask(request)[0])
+        assert end.read(client.recv(), request).actions.shape == (16, 14)
 
 
 def test_two_dialects_are_served_on_two_ports(serve, aloha, observation, prompt, keep):
@@ -415,7 +416,8 @@ def test_a_list_of_ports_is_read():
     ],
     ids=lambda content: repr(content[:16]),
 )
-def test_what_is_no_handshake_ends_the_connection_and_nothing_else(serve, content):
+def test_what_is_no_handshake_ends_the_connection_and_nothing_else(serve, content, monkeypatch):
+    monkeypatch.setattr(server, "HANDSHAKE_S", 1.0)
     serving = serve()
     with socket.create_connection(("127.0.0.1", serving.port), timeout=SOON) as stranger:
         try:

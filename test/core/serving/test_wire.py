@@ -197,6 +197,7 @@ ODD = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(ODD)
 @settings(max_examples=150, deadline=None)
 def test_any_value_is_read_or_refused(value):

@@ -51,6 +51,7 @@ def test_the_picture_stands_upright(room):
     assert (floor[..., 2] - floor[..., 0]).mean() < 5
 
 
+@pytest.mark.slow
 def test_every_camera_of_the_cell_sees_something_of_its_own(arms):
     arms.reset(0)
     pictures = [arms.world.render(camera, 160, 120) for camera in arms.world.cameras]
@@ -82,6 +83,7 @@ def test_a_camera_thread_delivers_every_view_of_a_moment_with_its_stamp(room, op
     assert delivered == [(views[0], (48, 64, 3), 42), (views[1], (60, 80, 3), 42)]
 
 
+@pytest.mark.slow
 def test_a_camera_thread_leaves_out_what_came_while_it_drew(room, open_cameras):
     stamps, drawing, go_on = [], threading.Event(), threading.Event()
 
@@ -103,6 +105,7 @@ def test_a_camera_thread_leaves_out_what_came_while_it_drew(room, open_cameras):
     assert cameras.skipped == 2
 
 
+@pytest.mark.slow
 def test_the_physics_goes_on_while_a_picture_is_drawn(room, open_cameras):
     steps, done = 0, threading.Event()
     cameras = open_cameras(lambda *_: done.set())

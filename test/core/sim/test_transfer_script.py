@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from qwen_vla_ros.sim.transfer_script import MEET_M, OPEN, Phase, Sensed, TransferScript
+from qwen_vla_ros.sim.transfer_script import MEET_M, OPEN, Phase, SensedState, TransferScript
 
 CUBE = np.array([0.1, 0.5, 0.02])
 HALF_CLOSED = 0.6
@@ -25,7 +25,7 @@ def sense(script, *, is_still=True, away=0.0, turned=0.0, left=OPEN, right=OPEN,
     c, s = np.cos(turned), np.sin(turned)
     tips["right"][:3, :3] = tips["right"][:3, :3] @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
     openness = {"left": left, "right": right}
-    return Sensed(tips=tips, openness=openness, cube=cube, yaw=0.0, is_still=is_still)
+    return SensedState(tips=tips, openness=openness, cube=cube, yaw=0.0, is_still=is_still)
 
 
 def pose(point, rotation=None):
@@ -40,7 +40,7 @@ def see(script, cube=CUBE, yaw=0.0, tips=MEET_M):
     """Let the script see a cube while both grippers are elsewhere."""
     both = {side: pose(tips) for side in ("left", "right")}
     openness = {"left": OPEN, "right": OPEN}
-    script.advance(Sensed(tips=both, openness=openness, cube=cube, yaw=yaw, is_still=True))
+    script.advance(SensedState(tips=both, openness=openness, cube=cube, yaw=yaw, is_still=True))
 
 
 def test_it_begins_above_the_cube(script):

@@ -50,6 +50,7 @@ def test_gradients_reach_vision_and_language_and_nothing_of_the_decoder(tiny):
     assert not any(name.startswith("decoder.") for name in reached)
 
 
+@pytest.mark.slow
 def test_a_step_downhill_makes_the_reply_likelier(tiny):
     inputs, mask = batch(tiny, ["a red cube"])
     model = type(tiny.model)(tiny.model.config)

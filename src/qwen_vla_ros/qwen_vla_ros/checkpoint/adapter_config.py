@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qwen_vla_ros.data_file import read_object
 from qwen_vla_ros.errors import CheckpointError
-from qwen_vla_ros.json_file import read_object
 
 ADAPTER_CONFIG = "adapter_config.json"
 

@@ -22,8 +22,8 @@ from qwen_vla_ros.checkpoint.folder import refuse_executables, written_whole
 from qwen_vla_ros.checkpoint.manifest import Manifest, software_version
 from qwen_vla_ros.checkpoint.normalization import Normalization, load_statistics, save_statistics
 from qwen_vla_ros.checkpoint.weights import load_weights, save_weights
+from qwen_vla_ros.data_file import read_json, write_json
 from qwen_vla_ros.errors import CheckpointError
-from qwen_vla_ros.json_file import read_json, write_json
 from qwen_vla_ros.model.config import ModelConfig
 from qwen_vla_ros.model.family import text_of, vision_of
 from qwen_vla_ros.model.image_processing import ImageProcessor, load_image_processor

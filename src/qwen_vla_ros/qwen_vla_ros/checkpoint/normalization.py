@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
+from qwen_vla_ros.data_file import read_json, write_json
 from qwen_vla_ros.errors import CheckpointError
-from qwen_vla_ros.json_file import read_json, write_json
 from qwen_vla_ros.types import FloatArray
 
 if TYPE_CHECKING:

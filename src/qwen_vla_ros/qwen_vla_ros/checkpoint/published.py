@@ -18,8 +18,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers.models.qwen3_5 import Qwen3_5Config
 
 from qwen_vla_ros.checkpoint.weights_files import find_weights
+from qwen_vla_ros.data_file import read_object
 from qwen_vla_ros.errors import CheckpointError
-from qwen_vla_ros.json_file import read_object
 from qwen_vla_ros.model.family import read_family_config
 
 BACKBONE_PREFIX = "backbone."

@@ -25,8 +25,8 @@ from qwen_vla_ros.checkpoint.weights_files import (
     shard_names,
     split_into_shards,
 )
+from qwen_vla_ros.data_file import write_json
 from qwen_vla_ros.errors import CheckpointError, suggest
-from qwen_vla_ros.json_file import write_json
 from qwen_vla_ros.model.config import ModelConfig
 from qwen_vla_ros.model.model import QwenVla
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwen_vla_ros.checkpoint.weights_header import MAX_TENSORS, TensorEntry, read_header
+from qwen_vla_ros.data_file import read_object
 from qwen_vla_ros.errors import CheckpointError
-from qwen_vla_ros.json_file import read_object
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

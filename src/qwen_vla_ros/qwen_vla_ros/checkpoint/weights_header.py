@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qwen_vla_ros.data_file import parse_object
 from qwen_vla_ros.errors import CheckpointError
-from qwen_vla_ros.json_file import parse_object
 
 MAX_HEADER_BYTES = 4 * 2**20
 MAX_TENSORS = 20_000

@@ -15,7 +15,7 @@ from rich.table import Table
 from qwen_vla_ros.bringup import Bringup
 from qwen_vla_ros.cli.live_robot import live_robot
 from qwen_vla_ros.cli.operate import OUTCOMES
-from qwen_vla_ros.cli.served import served
+from qwen_vla_ros.cli.policy_server import policy_server
 from qwen_vla_ros.evaluation.command_audit import CommandAudit
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ console = Console()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Act:
-    """One part of the show."""
+class Scenario:
+    """One robot, moved by one policy for a while."""
 
     robot: str
     policy: str
@@ -34,22 +34,24 @@ class Act:
     time_limit_s: float
 
 
-ACTS = (
-    Act(robot="aloha_sim", policy="expert", title="ALOHA, scripted expert", time_limit_s=40),
-    Act(robot="diffbot_sim", policy="expert", title="DiffBot, scripted expert", time_limit_s=40),
-    Act(
+SCENARIOS = (
+    Scenario(robot="aloha_sim", policy="expert", title="ALOHA, scripted expert", time_limit_s=40),
+    Scenario(
+        robot="diffbot_sim", policy="expert", title="DiffBot, scripted expert", time_limit_s=40
+    ),
+    Scenario(
         robot="diffbot_sim",
         policy="qwen_vla",
         title="DiffBot, untrained nano model: random motion, kept inside the envelope",
         time_limit_s=10,
     ),
-    Act(
+    Scenario(
         robot="aloha_sim",
         policy="qwen_vla",
         title="ALOHA, the same weights: what they ask does not fit, and the gate holds",
         time_limit_s=10,
     ),
-    Act(
+    Scenario(
         robot="diffbot_sim",
         policy="remote",
         title="DiffBot again, the same weights on a server in a process of its own",
@@ -59,8 +61,8 @@ ACTS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scene:
-    """What was seen in one act; the fields are those of summary.json."""
+class ScenarioResult:
+    """What was seen in one scenario; the fields are those of summary.json."""
 
     title: str
     robot: str
@@ -82,41 +84,47 @@ class Scene:
 
 
 def demo(out: Path, seed: int) -> int:
-    """Run every act; returns 0 when the experts succeeded and no limit was violated."""
+    """Run every scenario; returns 0 when the experts succeeded and no limit was violated."""
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = _nano_checkpoint(out / "nano")
-    scenes = []
-    for number, act in enumerate(ACTS, start=1):
-        console.rule(f"[bold]{number}/{len(ACTS)} {act.title}")
-        scene = _play(act, out / f"{number}_{act.robot}_{act.policy}.mp4", seed, checkpoint)
-        console.print(f"[bold]{scene.outcome}[/] in {scene.duration_s:.1f} s: {scene.why}")
-        stages = (f"{stage} {ms:g} ms" for stage, ms in scene.stage_ms.items())
-        console.print(f"{scene.chunks} chunks; p50 of each stage: {', '.join(stages)}")
-        scenes.append(scene)
+    results = []
+    for number, scenario in enumerate(SCENARIOS, start=1):
+        console.rule(f"[bold]{number}/{len(SCENARIOS)} {scenario.title}")
+        result = _play(
+            scenario, out / f"{number}_{scenario.robot}_{scenario.policy}.mp4", seed, checkpoint
+        )
+        console.print(f"[bold]{result.outcome}[/] in {result.duration_s:.1f} s: {result.why}")
+        stages = (f"{stage} {ms:g} ms" for stage, ms in result.stage_ms.items())
+        console.print(f"{result.chunks} chunks; p50 of each stage: {', '.join(stages)}")
+        results.append(result)
     summary = out / "summary.json"
-    summary.write_text(json.dumps([asdict(scene) for scene in scenes], indent=2) + "\n")
-    console.print(_table(scenes))
+    summary.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
+    console.print(_table(results))
     console.print(f"videos and summary.json are in {out}/")
     good = all(
-        scene.violations == 0 and (scene.policy != "expert" or scene.outcome == "succeeded")
-        for scene in scenes
+        result.violations == 0 and (result.policy != "expert" or result.outcome == "succeeded")
+        for result in results
     )
     return 0 if good else 1
 
 
-def _play(act: Act, video: Path, seed: int, checkpoint: Path) -> Scene:
-    if act.policy == "expert":
-        return _film(act, video, seed)
-    if act.policy == "qwen_vla":
-        return _film(act, video, seed, checkpoint=str(checkpoint))
-    with served(act.robot, checkpoint, seed, video.with_suffix(".server.log")) as server:
-        return _film(act, video, seed, server=server)
+def _play(scenario: Scenario, video: Path, seed: int, checkpoint: Path) -> ScenarioResult:
+    if scenario.policy == "expert":
+        return _film(scenario, video, seed)
+    if scenario.policy == "qwen_vla":
+        return _film(scenario, video, seed, checkpoint=str(checkpoint))
+    with policy_server(
+        scenario.robot, checkpoint, seed, video.with_suffix(".server.log")
+    ) as server:
+        return _film(scenario, video, seed, server=server)
 
 
-def _film(act: Act, video: Path, seed: int, *, checkpoint: str = "", server: str = "") -> Scene:
+def _film(
+    scenario: Scenario, video: Path, seed: int, *, checkpoint: str = "", server: str = ""
+) -> ScenarioResult:
     bringup = Bringup(
-        robot=act.robot,
-        policy=act.policy,
+        robot=scenario.robot,
+        policy=scenario.policy,
         checkpoint=checkpoint,
         server=server,
         scene_seed=seed,
@@ -125,7 +133,7 @@ def _film(act: Act, video: Path, seed: int, *, checkpoint: str = "", server: str
     robot = bringup.embodiment
     audit = CommandAudit(robot)
     stages: dict[str, list[float]] = {}
-    with live_robot(bringup, video.with_suffix(".log")) as (operator, _), _bar(act) as bar:
+    with live_robot(bringup, video.with_suffix(".log")) as (operator, _), _bar(scenario) as bar:
         from qwen_vla_ros.ros.commands import listen
         from qwen_vla_ros.ros.film import Film
         from qwen_vla_ros.ros.qos import EVERYTHING
@@ -135,7 +143,7 @@ def _film(act: Act, video: Path, seed: int, *, checkpoint: str = "", server: str
             operator.wait_for_policy(60)
             instruction = operator.reset(seed)
             for output in robot.file.command.outputs:
-                listen(operator.node, output, audit.hear, EVERYTHING)
+                listen(operator.node, output, audit.on_command, EVERYTHING)
             operator.arm(30)
             before, begin = operator.safety, time.monotonic()
             task = bar.add_task(instruction, total=1.0)
@@ -146,16 +154,16 @@ def _film(act: Act, video: Path, seed: int, *, checkpoint: str = "", server: str
                 for stage, seconds in zip(feedback.stages, feedback.stage_seconds, strict=True):
                     stages.setdefault(stage, []).append(seconds)
 
-            result = operator.execute(instruction, act.time_limit_s, show)
+            result = operator.execute(instruction, scenario.time_limit_s, show)
             operator.spin(0.6)  # the gate tells its counters twice a second
             after, seconds = operator.safety, time.monotonic() - begin
             film.caption(f'"{instruction}"   {OUTCOMES[result.outcome]}')
             operator.spin(1.0)
     ticks = after.ticks - before.ticks
-    return Scene(
-        title=act.title,
-        robot=act.robot,
-        policy=act.policy,
+    return ScenarioResult(
+        title=scenario.title,
+        robot=scenario.robot,
+        policy=scenario.policy,
         seed=seed,
         instruction=instruction,
         outcome=OUTCOMES[result.outcome],
@@ -186,29 +194,29 @@ def _nano_checkpoint(folder: Path) -> Path:
     return folder
 
 
-def _bar(act: Act) -> Progress:
+def _bar(scenario: Scenario) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
-        TextColumn(f"at most {act.time_limit_s:g} s"),
+        TextColumn(f"at most {scenario.time_limit_s:g} s"),
         TimeElapsedColumn(),
         console=console,
     )
 
 
-def _table(scenes: list[Scene]) -> Table:
+def _table(results: list[ScenarioResult]) -> Table:
     table = Table(title="what was seen")
-    table.add_column("act", no_wrap=True)
+    table.add_column("scenario", no_wrap=True)
     table.add_column("outcome", no_wrap=True)
     for column in ("time", "limited", "late", "violations"):
         table.add_column(column, justify="right")
-    for scene in scenes:
+    for result in results:
         table.add_row(
-            f"{scene.robot} {scene.policy}",
-            scene.outcome,
-            f"{scene.duration_s:.1f} s",
-            f"{scene.ticks_limited}/{scene.ticks}",
-            str(scene.ticks_late),
-            str(scene.violations),
+            f"{result.robot} {result.policy}",
+            result.outcome,
+            f"{result.duration_s:.1f} s",
+            f"{result.ticks_limited}/{result.ticks}",
+            str(result.ticks_late),
+            str(result.violations),
         )
     return table

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from qwen_vla_ros.bringup import Bringup
-from qwen_vla_ros.cli.takes import takes
+from qwen_vla_ros.cli.flags import with_flags
 from qwen_vla_ros.errors import QwenVlaError
 from qwen_vla_ros.options import BenchOptions, ServingOptions
 
@@ -110,7 +110,7 @@ def ask(
 
 
 @app.command()
-@takes(ServingOptions)
+@with_flags(ServingOptions)
 def serve(options: ServingOptions) -> int:
     """Serve a policy to robots elsewhere, and to openpi's clients, until Ctrl-C."""
     from qwen_vla_ros.cli.serve import serve as run
@@ -119,7 +119,7 @@ def serve(options: ServingOptions) -> int:
 
 
 @app.command()
-@takes(BenchOptions)
+@with_flags(BenchOptions)
 def bench(options: BenchOptions) -> int:
     """Measure how fast a policy answers for a robot on this machine."""
     from qwen_vla_ros.cli.bench import bench as run
@@ -128,7 +128,7 @@ def bench(options: BenchOptions) -> int:
 
 
 @app.command()
-@takes(Bringup)
+@with_flags(Bringup)
 def up(options: Bringup) -> int:
     """Bring a robot up without ROS's launch: the same graph as bringup.launch.py."""
     from qwen_vla_ros.cli.up import up as run

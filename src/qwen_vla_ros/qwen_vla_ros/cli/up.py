@@ -33,15 +33,15 @@ def up(bringup: Bringup) -> int:
     supervisor.start()
     asking = f'qwen-vla do "..." --robot {bringup.robot} --arm'
     say("up", f"when all are active: {asking}    Ctrl-C ends all")
-    told: set[str] = set()
+    reported: set[str] = set()
     while supervisor.poll() and not leaving:
-        for name in set(supervisor.exits) - told:
+        for name in set(supervisor.exits) - reported:
             status = supervisor.exits[name]
             # Somebody stopped it, and may start it again, or it failed and nobody will.
             leaving = leaving or status != 0
             what = "the others go on" if status == 0 else "all come to rest"
             say(name, f"ended with status {status}; {what}")
-            told.add(name)
+            reported.add(name)
         time.sleep(0.1)
     ended_well = supervisor.stop()
     for number in (signal.SIGINT, signal.SIGTERM):

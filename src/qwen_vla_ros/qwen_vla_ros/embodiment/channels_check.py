@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from qwen_vla_ros.embodiment.commanded import is_commandable
-from qwen_vla_ros.embodiment.problems import Loc, Problems
+import math
+
+from qwen_vla_ros.embodiment.limits_check import is_suspect
 from qwen_vla_ros.embodiment.schema import ChannelSpec, EmbodimentFile
-from qwen_vla_ros.embodiment.unit_check import suspect_angle, suspect_length
 from qwen_vla_ros.embodiment.urdf import Urdf
+from qwen_vla_ros.errors import suggest
+from qwen_vla_ros.problems import Loc, Problems
 
 # A millimetre is a thousandth of a metre, a step of a usual encoder 0.0015 rad; no two units that
 # people measure a joint in lie further apart.
 MIN_SCALE = 1e-3
 MAX_SCALE = 1e3
 # Farther than this from its zero no slide is counted; an angle is never a whole turn away.
-MAX_OFFSET_LENGTH = 2.0
+MAX_OFFSET = {"rad": math.tau, "m": 2.0}
 
 _UNIT_OF_TYPE = {"revolute": "rad", "continuous": "rad", "prismatic": "m"}
 _UNIT_OF_KIND = {"gripper": "1", "waypoint_x": "m", "waypoint_y": "m", "waypoint_yaw": "rad"}
@@ -50,6 +52,21 @@ def check_channels(file: EmbodimentFile, robot: Urdf, problems: Problems) -> Non
     problems.refuse_twice(((("action", i, "joint"), joint) for i, joint in joints))
 
 
+def is_commandable(name: str, robot: Urdf, loc: Loc, problems: Problems) -> bool:
+    """Return whether a joint can be commanded; where it cannot, say why at `loc`."""
+    joint = robot.joints.get(name)
+    if joint is None:
+        problems.add(loc, f"unknown joint '{name}'.{suggest(name, robot.commandable)}")
+    elif joint.mimic is not None:
+        leader = joint.mimic.joint
+        problems.add(loc, f"joint '{name}' only follows '{leader}'; command '{leader}' instead.")
+    elif not joint.is_movable:
+        problems.add(loc, f"joint '{name}' is {joint.type} and cannot be commanded.")
+    else:
+        return True
+    return False
+
+
 def _check_map(channel: ChannelSpec, loc: Loc, problems: Problems) -> None:
     """Refuse a scale or an offset that no pair of zero, sign and unit explains."""
     scale, offset = channel.scale, channel.offset
@@ -61,10 +78,8 @@ def _check_map(channel: ChannelSpec, loc: Loc, problems: Problems) -> None:
             f"{scale:g} lies between no two units of one quantity. "
             f"Allowed: {MIN_SCALE:g} to {MAX_SCALE:g}, of either sign.",
         )
-    if offset is not None and channel.unit == "rad":
-        suspect_angle(offset, (*loc, "offset"), problems)
-    if offset is not None and channel.unit == "m":
-        suspect_length(offset, (*loc, "offset"), problems, MAX_OFFSET_LENGTH)
+    if offset is not None and channel.unit in MAX_OFFSET:
+        is_suspect(offset, channel.unit, (*loc, "offset"), problems, MAX_OFFSET[channel.unit])
 
 
 def _check_keys(channel: ChannelSpec, loc: Loc, problems: Problems) -> None:

@@ -5,15 +5,13 @@ Checks of single values live in `schema`.
 
 from __future__ import annotations
 
-from qwen_vla_ros.embodiment.cameras_check import check_cameras
 from qwen_vla_ros.embodiment.channels_check import check_channels
-from qwen_vla_ros.embodiment.commanded import WAYPOINT_KINDS, moves_base
 from qwen_vla_ros.embodiment.limits_check import check_limits
 from qwen_vla_ros.embodiment.openpi import check_openpi
-from qwen_vla_ros.embodiment.problems import Loc, Problems
-from qwen_vla_ros.embodiment.schema import EmbodimentFile
+from qwen_vla_ros.embodiment.schema import WAYPOINT_KINDS, EmbodimentFile
 from qwen_vla_ros.embodiment.urdf import Urdf
 from qwen_vla_ros.embodiment.wiring_check import check_outputs, check_sources
+from qwen_vla_ros.problems import Loc, Problems
 
 
 def cross_check(file: EmbodimentFile, robot: Urdf, problems: Problems) -> None:
@@ -21,7 +19,7 @@ def cross_check(file: EmbodimentFile, robot: Urdf, problems: Problems) -> None:
     _check_names(file, problems)
     _check_task(file, problems)
     _check_timing(file, problems)
-    check_cameras(file, problems)
+    _check_cameras(file, problems)
     check_channels(file, robot, problems)
     check_sources(file, robot, problems)
     check_outputs(file, robot, problems)
@@ -50,14 +48,14 @@ def _check_names(file: EmbodimentFile, problems: Problems) -> None:
 def _check_task(file: EmbodimentFile, problems: Problems) -> None:
     prompt = file.prompt
     kinds = [channel.kind for channel in file.action]
-    if moves_base(file) and tuple(kinds) != WAYPOINT_KINDS:
+    if file.moves_base and tuple(kinds) != WAYPOINT_KINDS:
         problems.add(
             ("action",),
             f"a base has exactly the channels {', '.join(WAYPOINT_KINDS)}, in this order; "
             f"found {', '.join(kinds)}. Arms and a base are commanded by one file each.",
         )
-    if moves_base(file) != (prompt.task == "navigation"):
-        having = "has" if moves_base(file) else "has no"
+    if file.moves_base != (prompt.task == "navigation"):
+        having = "has" if file.moves_base else "has no"
         problems.add(
             ("prompt", "task"),
             f"'{prompt.task}' does not fit: the action {having} waypoint channels. "
@@ -67,7 +65,7 @@ def _check_task(file: EmbodimentFile, problems: Problems) -> None:
         problems.add(("prompt", "mobile_base"), "navigation needs a mobile base: set it to true.")
     if prompt.task == "manipulation" and prompt.arms == "none":
         problems.add(("prompt", "arms"), "manipulation needs an arm. Allowed: single, dual.")
-    if prompt.state_text and moves_base(file):
+    if prompt.state_text and file.moves_base:
         problems.add(
             ("prompt", "state_text"),
             "true does not fit: the state of a base is its odometry's pose, which begins anywhere "
@@ -104,4 +102,15 @@ def _check_timing(file: EmbodimentFile, problems: Problems) -> None:
                 (*loc, "max_age_s"),
                 f"{max_age_s:g} s is shorter than one period of {rate_hz:g} Hz: every sample "
                 "would be stale.",
+            )
+
+
+def _check_cameras(file: EmbodimentFile, problems: Problems) -> None:
+    for i, camera in enumerate(file.cameras):
+        period = 1 / camera.rate_hz
+        if camera.history is not None and camera.history.spacing_s < period:
+            problems.add(
+                ("cameras", i, "history", "spacing_s"),
+                f"{camera.history.spacing_s:g} s is shorter than one period of "
+                f"{camera.rate_hz:g} Hz: images would repeat. Allowed: at least {period:.3g}.",
             )

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 
-from qwen_vla_ros.embodiment.commanded import commanded_joints, has_unusable_joint, moves_base
-from qwen_vla_ros.embodiment.problems import Loc, Problems
 from qwen_vla_ros.embodiment.schema import EmbodimentFile, JointLimits
-from qwen_vla_ros.embodiment.unit_check import (
-    MAX_BASE_ACCELERATION,
-    Kind,
-    suspect_acceleration,
-    suspect_angle,
-    suspect_length,
-    suspect_velocity,
-)
 from qwen_vla_ros.embodiment.urdf import Urdf, UrdfJoint
 from qwen_vla_ros.errors import suggest
+from qwen_vla_ros.problems import Loc, Problems
+
+# Beyond these values nothing moves that a policy drives: the number is in another unit than it
+# should be. The accelerations are ten times what a fast research arm allows its joints (Franka's
+# data sheet: 20 rad/s^2), five times gravity for a linear axis, and gravity for a base, since
+# wheels on a floor grip no better.
+MAX_OF_UNIT = {"rad": math.tau, "m": 10.0, "rad/s": 50.0, "m/s": 10.0}
+MAX_OF_UNIT |= {"rad/s^2": 200.0, "m/s^2": 50.0}
+MAX_BASE_ACCELERATION = {"rad/s^2": 200.0, "m/s^2": 10.0}
 
 # A trajectory given to a controller covers at most 200 ms and ends at rest, so that motion ends
 # without any message when everything upstream dies. A joint must be able to stop in that time.
@@ -28,7 +27,7 @@ MAX_BASE_STOP_S = 1.0
 
 def check_limits(file: EmbodimentFile, robot: Urdf, problems: Problems) -> None:
     """Add a sentence to `problems` for every limit that is missing, unread, unsafe or absurd."""
-    commanded = commanded_joints(file, robot)
+    commanded = [joint for joint in file.joints if joint in robot.commandable]
     for name in commanded:
         if name not in file.safety.joints:
             problems.add(("safety", "joints"), f"joint '{name}' is commanded but has no limits.")
@@ -38,7 +37,7 @@ def check_limits(file: EmbodimentFile, robot: Urdf, problems: Problems) -> None:
             _check_joint(limits, robot.joints[name], loc, problems)
             if limits.velocity <= robot.joints[name].velocity:
                 _check_stop(limits, file.command.rate_hz, loc, problems)
-        elif not has_unusable_joint(file, robot):
+        elif len(commanded) == len(file.joints):
             hint = suggest(name, commanded)
             problems.add(loc, f"nothing would read it: no channel commands this joint.{hint}")
     _check_grippers(file, problems)
@@ -51,6 +50,7 @@ def _check_joint(limits: JointLimits, joint: UrdfJoint, loc: Loc, problems: Prob
             (*loc, "lower"), f"{limits.lower:g} is not below the upper limit {limits.upper:g}."
         )
         return
+    unit = "m" if joint.type == "prismatic" else "rad"
     span = limits.upper - limits.lower
     for key, value in (("start_jump", limits.start_jump), ("tracking", limits.tracking)):
         if value >= span:
@@ -59,28 +59,21 @@ def _check_joint(limits: JointLimits, joint: UrdfJoint, loc: Loc, problems: Prob
                 f"{value:g} would never act: the whole range of the joint is {span:g}.",
             )
     for key, position in (("lower", limits.lower), ("upper", limits.upper)):
-        if _suspect_position(position, joint, (*loc, key), problems):
+        if joint.type != "continuous" and is_suspect(position, unit, (*loc, key), problems):
             continue
         if not joint.lower <= position <= joint.upper:
             bounds = f"{joint.lower:g} to {joint.upper:g}"
             problems.add(
                 (*loc, key), f"{position:g} is outside the URDF's limits. Allowed: {bounds}."
             )
-    kind: Kind = "linear" if joint.type == "prismatic" else "angular"
-    suspect_acceleration(limits.acceleration, kind, (*loc, "acceleration"), problems)
-    if not suspect_velocity(limits.velocity, kind, (*loc, "velocity"), problems) and (
+    is_suspect(limits.acceleration, f"{unit}/s^2", (*loc, "acceleration"), problems)
+    if not is_suspect(limits.velocity, f"{unit}/s", (*loc, "velocity"), problems) and (
         limits.velocity > joint.velocity
     ):
         problems.add(
             (*loc, "velocity"),
             f"{limits.velocity:g} is above the URDF's limit. Allowed: up to {joint.velocity:g}.",
         )
-
-
-def _suspect_position(value: float, joint: UrdfJoint, loc: Loc, problems: Problems) -> bool:
-    if joint.type == "revolute":
-        return suspect_angle(value, loc, problems)
-    return joint.type == "prismatic" and suspect_length(value, loc, problems)
 
 
 def stop_time(velocity: float, acceleration: float, rate_hz: float) -> float:
@@ -136,21 +129,21 @@ def _check_grippers(file: EmbodimentFile, problems: Problems) -> None:
 def _check_base(file: EmbodimentFile, problems: Problems) -> None:
     base = file.safety.base
     if base is None:
-        if moves_base(file):
+        if file.moves_base:
             problems.add(("safety", "base"), "is missing; waypoint channels need it.")
         return
     loc: Loc = ("safety", "base")
-    if not moves_base(file):
+    if not file.moves_base:
         problems.add(loc, "nothing would read it: the action has no waypoint channels.")
         return
-    axes: tuple[tuple[Kind, float, float], ...] = (
-        ("linear", base.linear_velocity, base.linear_acceleration),
-        ("angular", base.angular_velocity, base.angular_acceleration),
-    )
-    for kind, velocity, acceleration in axes:
-        place: Loc = (*loc, f"{kind}_acceleration")
-        suspect_acceleration(acceleration, kind, place, problems, MAX_BASE_ACCELERATION)
-        if suspect_velocity(velocity, kind, (*loc, f"{kind}_velocity"), problems):
+    for axis, unit, velocity, acceleration in (
+        ("linear", "m", base.linear_velocity, base.linear_acceleration),
+        ("angular", "rad", base.angular_velocity, base.angular_acceleration),
+    ):
+        place: Loc = (*loc, f"{axis}_acceleration")
+        rate = f"{unit}/s^2"
+        is_suspect(acceleration, rate, place, problems, MAX_BASE_ACCELERATION[rate])
+        if is_suspect(velocity, f"{unit}/s", (*loc, f"{axis}_velocity"), problems):
             continue
         seconds = stop_time(velocity, acceleration, file.command.rate_hz)
         if seconds > MAX_BASE_STOP_S + 1e-9:
@@ -159,3 +152,26 @@ def _check_base(file: EmbodimentFile, problems: Problems) -> None:
                 f"a stop from {velocity:g} with {acceleration:g} takes {seconds:.3f} s, more than "
                 f"{MAX_BASE_STOP_S:g} s.",
             )
+
+
+def is_suspect(
+    value: float, unit: str, loc: Loc, problems: Problems, most: float | None = None
+) -> bool:
+    """Return whether a value is too great for its unit, and say at `loc` which it may be in."""
+    most = MAX_OF_UNIT[unit] if most is None else most
+    if abs(value) <= most:
+        return False
+    base, slash, per = unit.partition("/")
+    if base == "rad":
+        meant, other, mended = "Degrees", "deg", f"{math.radians(value):.4f}"
+    else:
+        meant, other, mended = "Millimetres", "mm", f"{value / 1000:g}"
+    words = {"rad": "more than a turn", "m": "very far", "s": "very fast"}
+    what = words.get(per or base, "more than a robot can do")
+    allowed = f" Allowed: up to {most:g}." if per == "s^2" else ""
+    problems.add(
+        loc,
+        f"{value:g} {unit} is {what}. {meant}? {value:g} {other}{slash}{per} is {mended} {unit}."
+        f"{allowed}",
+    )
+    return True

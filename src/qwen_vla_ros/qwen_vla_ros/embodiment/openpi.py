@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qwen_vla_ros.embodiment.commanded import moves_base
-from qwen_vla_ros.embodiment.problems import Loc, Problems
 from qwen_vla_ros.embodiment.schema import EmbodimentFile, OpenpiSpec
 from qwen_vla_ros.errors import suggest
+from qwen_vla_ros.problems import Loc, Problems
 
 UNUSED = "unused"
 """Stands in `state` for a number that no channel is read from."""
@@ -63,7 +62,7 @@ def check_openpi(file: EmbodimentFile, problems: Problems) -> None:
     spec = file.openpi
     if spec is None:
         return
-    if moves_base(file):
+    if file.moves_base:
         problems.add(("openpi",), "no dictionary of openpi's is for a base; leave the block out.")
         return
     _check_images(file, spec, problems)

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.limits_check import stop_time, stop_travel
-from qwen_vla_ros.embodiment.problems import label
 from qwen_vla_ros.embodiment.schema import BaseLimits, CameraSpec, ChannelSpec, Fit
+from qwen_vla_ros.problems import label
 
 # The cap for a joint that a policy drives, unless its owner says why it should be faster.
 USUAL_VELOCITY = 1.0

@@ -6,6 +6,7 @@ channels against outputs) live in `cross_check`.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -13,10 +14,6 @@ from pydantic_core import PydanticCustomError
 
 from qwen_vla_ros.plugins import plugin_names
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-RosTopic = Annotated[
-    str, Field(pattern=r"^/?[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*$", max_length=255)
-]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
@@ -40,6 +37,64 @@ def _one_of(package: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _matching(pattern: str, otherwise: str) -> AfterValidator:
+    """Allow texts of one form; `otherwise` is what is said of any other."""
+    form = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if not form.fullmatch(text):
+            raise PydanticCustomError("string_pattern_mismatch", "", {"said": otherwise})
+        return text
+
+    return AfterValidator(check)
+
+
+Name = Annotated[
+    str,
+    _matching(
+        r"[a-z][a-z0-9_]{0,63}",
+        "is no name. Allowed: lower-case letters, digits and _, a letter first, at most 64",
+    ),
+]
+RosTopic = Annotated[
+    str,
+    Field(max_length=255),
+    _matching(
+        r"/?[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*",
+        "is no topic name. Allowed: words of letters, digits and _ with / between them",
+    ),
+]
+FrameId = Annotated[
+    str,
+    _matching(
+        r"([A-Za-z0-9_][A-Za-z0-9_/.-]{0,254})?",
+        "is no frame name. Allowed: letters, digits and _ / . - in it",
+    ),
+]
+UrdfName = Annotated[
+    str,
+    _matching(
+        r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.(urdf|xacro)",
+        "is no URDF file. Allowed: a file name without folder, ending in .urdf or .xacro",
+    ),
+]
+Line = Annotated[
+    str,
+    Field(min_length=1, max_length=200),
+    _matching(r"[^\x00-\x1f\x7f-\x9f]+", "holds a control character; it is one line of text"),
+]
+Tag = Annotated[
+    str,
+    Field(min_length=1, max_length=64),
+    _matching(
+        r"[^\x00-\x1f<>|]+",
+        "holds a control character or one of < > |, which the prompt is built with",
+    ),
+]
+JOINT_KINDS = ("joint_position", "gripper")
+WAYPOINT_KINDS = ("waypoint_x", "waypoint_y", "waypoint_yaw")
+
+
 class Section(BaseModel):
     """A block of the file: frozen once loaded, no unknown keys, no silent conversions."""
 
@@ -52,7 +107,7 @@ class PromptSpec(Section):
     `state_text` puts the measured state before the instruction, as numbers from 0 to 255.
     """
 
-    robot_tag: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f<>|]+$")]
+    robot_tag: Tag
     arms: Literal["none", "single", "dual"]
     waist: bool = False
     mobile_base: bool = False
@@ -125,7 +180,7 @@ class OutputSpec(Section):
     backend: Annotated[str, _one_of(BACKENDS)]
     topic: RosTopic
     joints: tuple[Name, ...] = ()
-    frame_id: Annotated[str, Field(pattern=r"^([A-Za-z0-9_][A-Za-z0-9_/.-]{0,254})?$")] = ""
+    frame_id: FrameId = ""
 
 
 class CommandSpec(Section):
@@ -201,10 +256,8 @@ class EmbodimentFile(Section):
 
     schema_version: Annotated[int, Field(ge=1, le=1)]
     name: Name
-    description: Annotated[
-        str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
-    ]
-    urdf: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\.(urdf|xacro)$")]
+    description: Line
+    urdf: UrdfName
     prompt: PromptSpec
     cameras: Annotated[tuple[CameraSpec, ...], Field(min_length=1, max_length=16)]
     state: Annotated[tuple[StateSpec, ...], Field(min_length=1, max_length=16)]
@@ -214,3 +267,14 @@ class EmbodimentFile(Section):
     normalization: Name
     simulation: SimulationSpec | None = None
     openpi: OpenpiSpec | None = None
+
+    @property
+    def moves_base(self) -> bool:
+        """Whether any channel is a waypoint."""
+        return any(channel.kind in WAYPOINT_KINDS for channel in self.action)
+
+    @property
+    def joints(self) -> tuple[str, ...]:
+        """Joints that the action names, in its order, each once; '' where one is missing."""
+        named = (channel.joint or "" for channel in self.action if channel.kind in JOINT_KINDS)
+        return tuple(dict.fromkeys(named))

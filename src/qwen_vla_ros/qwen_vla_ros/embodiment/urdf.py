@@ -12,9 +12,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from qwen_vla_ros.embodiment.problems import Problems
 from qwen_vla_ros.embodiment.urdf_source import read_urdf_text
-from qwen_vla_ros.errors import suggest
+from qwen_vla_ros.errors import EmbodimentError, suggest
+from qwen_vla_ros.problems import Problems, label
 from qwen_vla_ros.types import FloatArray
 
 ONCE = ("origin", "parent", "child", "axis", "limit", "mimic")
@@ -74,6 +74,11 @@ class Urdf:
     links: tuple[str, ...]
     joints: Mapping[str, UrdfJoint]
 
+    @property
+    def commandable(self) -> tuple[str, ...]:
+        """The joints that can be commanded: those that move, and by themselves."""
+        return tuple(j.name for j in self.joints.values() if j.is_movable and j.mimic is None)
+
 
 def load_urdf(path: Path) -> Urdf:
     """Read a .urdf or .xacro file.
@@ -82,7 +87,11 @@ def load_urdf(path: Path) -> Urdf:
         EmbodimentError: With one line for everything that is wrong.
     """
     # Comments hold the path of the machine that expanded them; the hash must not.
-    canonical = ET.canonicalize(read_urdf_text(path), strip_text=True)
+    try:
+        canonical = ET.canonicalize(read_urdf_text(path), strip_text=True)
+    except ET.ParseError as error:
+        # Names that are none with XML namespaces, such as `:link`, pass the first look at it.
+        raise EmbodimentError(f"{label(path)}: not well-formed XML: {error}.") from None
     return _Reader(path, ET.fromstring(canonical)).read(canonical)
 
 
@@ -95,17 +104,17 @@ class _Reader:
 
     def read(self, xml: str) -> Urdf:
         if self._robot.tag != "robot":
-            self._problems.add((), f"the top element is <{self._robot.tag}>, not <robot>.")
+            self._add(f"the top element is <{self._robot.tag}>, not <robot>.")
             raise self._problems.error()
         elements = self._robot.findall("joint")
         if len(elements) > MAX_JOINTS:
-            self._problems.add((), f"has {len(elements)} joints; at most {MAX_JOINTS} are read.")
+            self._add(f"has {len(elements)} joints; at most {MAX_JOINTS} are read.")
             raise self._problems.error()
         if not self._robot.get("name"):
-            self._problems.add((), "the <robot> has no name.")
+            self._add("the <robot> has no name.")
         links = self._names("link")
         if not links:
-            self._problems.add((), "has no <link>.")
+            self._add("has no <link>.")
         self._names("joint")
         read = [self._joint(element) for element in elements]
         joints = {joint.name: joint for joint in read if joint is not None}
@@ -117,14 +126,17 @@ class _Reader:
             name=self._robot.get("name", ""), xml=xml, root=root, links=links, joints=joints
         )
 
+    def _add(self, sentence: str) -> None:
+        self._problems.add((), sentence)
+
     def _names(self, tag: str) -> tuple[str, ...]:
         names: dict[str, None] = {}
         for element in self._robot.findall(tag):
             name = element.get("name", "")
             if not name:
-                self._problems.add((), f"a <{tag}> has no name.")
+                self._add(f"a <{tag}> has no name.")
             elif name in names:
-                self._problems.add((), f"{tag} '{name}' is defined twice.")
+                self._add(f"{tag} '{name}' is defined twice.")
             names[name] = None
         return tuple(names)
 
@@ -134,11 +146,9 @@ class _Reader:
         kind = element.get("type", "")
         for tag in ONCE:
             if len(element.findall(tag)) > 1:
-                self._problems.add((), f"{where}: has more than one <{tag}>.")
+                self._add(f"{where}: has more than one <{tag}>.")
         if kind not in get_args(JointType):
-            self._problems.add(
-                (), f"{where}: unknown type '{kind}'.{suggest(kind, get_args(JointType))}"
-            )
+            self._add(f"{where}: unknown type '{kind}'.{suggest(kind, get_args(JointType))}")
             return None
         parent = self._attribute(element.find("parent"), "link", f"{where}: <parent>")
         child = self._attribute(element.find("child"), "link", f"{where}: <child>")
@@ -165,20 +175,20 @@ class _Reader:
             return infinite
         limit = element.find("limit")
         if limit is None:
-            self._problems.add((), f"{where}: has no <limit>; a joint that moves needs one.")
+            self._add(f"{where}: has no <limit>; a joint that moves needs one.")
             return infinite
         velocity = self._number(limit, "velocity", f"{where}: <limit>")
         effort = self._number(limit, "effort", f"{where}: <limit>")
         if velocity <= 0:
-            self._problems.add((), f"{where}: velocity limit {velocity:g} must be above 0.")
+            self._add(f"{where}: velocity limit {velocity:g} must be above 0.")
         if effort < 0:
-            self._problems.add((), f"{where}: effort limit {effort:g} must not be below 0.")
+            self._add(f"{where}: effort limit {effort:g} must not be below 0.")
         if kind == "continuous":
             return (-math.inf, math.inf, velocity, effort)
         lower = self._number(limit, "lower", f"{where}: <limit>")
         upper = self._number(limit, "upper", f"{where}: <limit>")
         if lower >= upper:
-            self._problems.add((), f"{where}: lower limit {lower:g} is not below upper {upper:g}.")
+            self._add(f"{where}: lower limit {lower:g} is not below upper {upper:g}.")
         return (lower, upper, velocity, effort)
 
     def _mimic(self, element: ET.Element | None, where: str) -> Mimic | None:
@@ -205,14 +215,14 @@ class _Reader:
         if kind in ("fixed", "floating"):
             return np.array([1.0, 0.0, 0.0])
         if length < 1e-6:
-            self._problems.add((), f"{where}: the axis has no direction.")
+            self._add(f"{where}: the axis has no direction.")
             return np.array([1.0, 0.0, 0.0])
         return axis / length
 
     def _attribute(self, element: ET.Element | None, key: str, where: str) -> str:
         value = "" if element is None else element.get(key, "")
         if not value:
-            self._problems.add((), f"{where} {key} is missing.")
+            self._add(f"{where} {key} is missing.")
         return value
 
     def _number(
@@ -220,11 +230,11 @@ class _Reader:
     ) -> float:
         text = element.get(key, default)
         if text is None:
-            self._problems.add((), f"{where} {key} is missing.")
+            self._add(f"{where} {key} is missing.")
             return 1.0
         value = _parse(text)
         if value is None:
-            self._problems.add((), f"{where} {key} '{text[:40]}' is not a finite number.")
+            self._add(f"{where} {key} '{text[:40]}' is not a finite number.")
             return 1.0
         return value
 
@@ -232,7 +242,7 @@ class _Reader:
         values = [_parse(word) for word in text.split()]
         finite = [value for value in values if value is not None]
         if len(values) != 3 or len(finite) != 3:
-            self._problems.add((), f"{where} '{text[:60]}' is not three finite numbers.")
+            self._add(f"{where} '{text[:60]}' is not three finite numbers.")
             return np.zeros(3)
         return np.array(finite)
 
@@ -243,8 +253,8 @@ class _Reader:
             leader = joints.get(joint.mimic.joint)
             if leader is None:
                 hint = suggest(joint.mimic.joint, joints)
-                self._problems.add(
-                    (), f"joint '{joint.name}': mimics unknown joint '{joint.mimic.joint}'.{hint}"
+                self._add(
+                    f"joint '{joint.name}': mimics unknown joint '{joint.mimic.joint}'.{hint}"
                 )
             elif leader.mimic is not None or not leader.is_movable:
                 self._problems.add(
@@ -259,25 +269,21 @@ class _Reader:
             for role, link in (("parent", joint.parent), ("child", joint.child)):
                 if link not in links:
                     hint = suggest(link, links)
-                    self._problems.add(
-                        (), f"joint '{joint.name}': unknown {role} link '{link}'.{hint}"
-                    )
+                    self._add(f"joint '{joint.name}': unknown {role} link '{link}'.{hint}")
             if joint.child in parent_of:
-                self._problems.add((), f"link '{joint.child}' is the child of two joints.")
+                self._add(f"link '{joint.child}' is the child of two joints.")
             parent_of[joint.child] = joint.parent
         roots = [link for link in links if link not in parent_of]
         if not roots:
-            self._problems.add((), "the links form a cycle; there is no root link.")
+            self._add("the links form a cycle; there is no root link.")
         elif len(roots) > 1:
-            self._problems.add(
-                (), f"has {len(roots)} root links ({', '.join(roots[:8])}); one is allowed."
-            )
-        elif looped := _looped(links, parent_of, roots[0]):
-            self._problems.add((), f"the links {', '.join(looped[:8])} form a cycle.")
+            self._add(f"has {len(roots)} root links ({', '.join(roots[:8])}); one is allowed.")
+        elif cyclic := _cyclic_links(links, parent_of, roots[0]):
+            self._add(f"the links {', '.join(cyclic[:8])} form a cycle.")
         return roots[0] if roots else ""
 
 
-def _looped(links: tuple[str, ...], parent_of: Mapping[str, str], root: str) -> list[str]:
+def _cyclic_links(links: tuple[str, ...], parent_of: Mapping[str, str], root: str) -> list[str]:
     """Return the links that never reach the root on the way up."""
     reaching = {root}
     for link in links:

@@ -6,20 +6,24 @@ turn it into a program, so none of them is read.
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
 
 import xacro
 
-from qwen_vla_ros.embodiment.problems import label, printable
-from qwen_vla_ros.embodiment.xacro_size import Element, expanded_size
+from qwen_vla_ros.data_file import read_text
 from qwen_vla_ros.errors import EmbodimentError
+from qwen_vla_ros.problems import label, printable
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_ELEMENTS = 20_000
 MAX_DEPTH = 64
 MAX_INCLUDED_FILES = 32
+MAX_NESTED_MACROS = 32
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SUBSTITUTION = re.compile(r"\$\((?!\s*arg\s)")
@@ -42,17 +46,27 @@ _FUNCTIONS = frozenset((
 # fmt: on
 
 
+@dataclass
+class _Element:
+    """An XML element as far as its growth goes; `name` is its attribute of that name."""
+
+    tag: str
+    name: str
+    children: list[_Element] = field(default_factory=list)
+
+
 class _Prescan:
     """One pass over a file with a bare XML parser, before anything is expanded."""
 
-    def __init__(self, path: Path, data: bytes, *, is_xacro: bool) -> None:
+    def __init__(self, path: Path, text: str, *, is_xacro: bool) -> None:
         self.path = path
         self._is_xacro = is_xacro
         self.includes: list[str] = []
-        self.root = Element("", "")
+        self.root = _Element("", "")
         self._elements = 0
         self._open = [self.root]
         self._parser = expat.ParserCreate()
+        data = text.encode()
         # One piece of text at a time: `$&#123;` would otherwise come in two.
         self._parser.buffer_text = True
         self._parser.buffer_size = max(len(data), 1)
@@ -88,7 +102,7 @@ class _Prescan:
             self._fail(f"XML nested deeper than {MAX_DEPTH} levels.")
         if tag == "xacro:call":
             self._fail("a macro can only be called by its own name, not by xacro:call.")
-        element = Element(tag, attributes.get("name", ""))
+        element = _Element(tag, attributes.get("name", ""))
         self._open[-1].children.append(element)
         self._open.append(element)
         for value in attributes.values():
@@ -151,7 +165,7 @@ def _is_arithmetic(expression: str) -> bool:
 
 
 def _check_file_and_includes(path: Path) -> None:
-    roots: list[Element] = []
+    roots: list[_Element] = []
     waiting = [path]
     seen: set[Path] = set()
     while waiting:
@@ -162,22 +176,79 @@ def _check_file_and_includes(path: Path) -> None:
         if len(seen) > MAX_INCLUDED_FILES:
             raise EmbodimentError(f"{label(path)}: includes more than {MAX_INCLUDED_FILES} files.")
         # What a xacro file includes is expanded too, whatever its name ends in.
-        scan = _Prescan(current, _read_bytes(current), is_xacro=path.suffix == ".xacro")
+        scan = _Prescan(
+            current,
+            read_text(current, MAX_BYTES, EmbodimentError),
+            is_xacro=path.suffix == ".xacro",
+        )
         waiting.extend(path.parent / name for name in scan.includes)
         roots.append(scan.root)
-    if expanded_size(roots) > MAX_ELEMENTS:
+    if _expanded_size(roots) > MAX_ELEMENTS:
         sentence = f"its macros make more than {MAX_ELEMENTS} XML elements, or have no end."
         raise EmbodimentError(f"{label(path)}: {sentence}")
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise EmbodimentError(f"{label(path)}: larger than {MAX_BYTES} bytes.")
-        data = path.read_bytes()
-        data.decode("utf-8-sig")
-    except OSError as error:
-        raise EmbodimentError(f"{label(path)}: cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise EmbodimentError(f"{label(path)}: is not UTF-8 text.") from None
-    return data
+# A few nested macros of ten calls each make millions of elements, and xacro cannot be interrupted.
+# The bound counts what every call and inserted block would put in its place; conditions count as
+# always true, so that it is never too low.
+
+
+@dataclass(frozen=True)
+class _Grown:
+    """How many elements something becomes, and how often it inserts the blocks it is given."""
+
+    elements: float
+    insertions: float
+
+
+def _expanded_size(roots: Sequence[_Element]) -> float:
+    """Return a bound on the elements after expansion; infinity where macros call themselves."""
+    return _Bound(roots).grow_all(roots, 0).elements
+
+
+class _Bound:
+    def __init__(self, roots: Sequence[_Element]) -> None:
+        # A macro may be called by the namespace of its file, which is left out here.
+        self._bodies: dict[str, list[_Element]] = {}
+        self._known: dict[str, _Grown] = {}
+        waiting = list(roots)
+        while waiting:
+            element = waiting.pop()
+            waiting.extend(element.children)
+            if element.tag in ("xacro:macro", "xacro:property"):
+                body = self._bodies.setdefault(_plain(element.name), [])
+                body.extend(element.children)
+
+    def grow_all(self, elements: Sequence[_Element], depth: int) -> _Grown:
+        grown = [self._grow(element, depth) for element in elements]
+        return _Grown(
+            sum((each.elements for each in grown), 0.0),
+            sum((each.insertions for each in grown), 0.0),
+        )
+
+    def _grow(self, element: _Element, depth: int) -> _Grown:
+        if element.tag in ("xacro:macro", "xacro:property"):
+            return _Grown(1, 0)
+        if element.tag == "xacro:insert_block":
+            inserted = self._body(_plain(element.name), depth)
+            return _Grown(1 + inserted.elements, 1)
+        given = self.grow_all(element.children, depth)
+        kind, _, called = element.tag.partition(":")
+        if kind != "xacro" or _plain(called) not in self._bodies:
+            return _Grown(1 + given.elements, given.insertions)
+        body = self._body(_plain(called), depth)
+        times = max(1.0, body.insertions)
+        return _Grown(1 + body.elements + times * given.elements, times * given.insertions)
+
+    def _body(self, name: str, depth: int) -> _Grown:
+        if name not in self._bodies:
+            return _Grown(0, 0)
+        if depth >= MAX_NESTED_MACROS:
+            return _Grown(math.inf, 0)
+        if name not in self._known:
+            self._known[name] = self.grow_all(self._bodies[name], depth + 1)
+        return self._known[name]
+
+
+def _plain(name: str) -> str:
+    return name.rpartition(".")[2]

@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qwen_vla_ros.embodiment.backend import Backend, load_backend
-from qwen_vla_ros.embodiment.commanded import (
-    commandable,
-    commanded_joints,
-    has_unusable_joint,
-    is_commandable,
-    moves_base,
-)
-from qwen_vla_ros.embodiment.problems import Loc, Problems
+from qwen_vla_ros.embodiment.channels_check import is_commandable
 from qwen_vla_ros.embodiment.schema import BACKENDS, EmbodimentFile, OutputSpec
 from qwen_vla_ros.embodiment.urdf import Urdf
 from qwen_vla_ros.errors import suggest
 from qwen_vla_ros.plugins import plugin_names
+from qwen_vla_ros.problems import Loc, Problems
 
 RESERVED = (
     *("policy", "gate", "simulator", "scene", "stop"),
@@ -27,7 +21,7 @@ RESERVED = (
 
 def check_sources(file: EmbodimentFile, robot: Urdf, problems: Problems) -> None:
     """Add a sentence where a commanded joint or base is not measured exactly once."""
-    base = moves_base(file)
+    base = file.moves_base
     measured: list[tuple[Loc, str]] = []
     for i, source in enumerate(file.state):
         loc: Loc = ("state", i)
@@ -44,7 +38,7 @@ def check_sources(file: EmbodimentFile, robot: Urdf, problems: Problems) -> None
             place: Loc = (*loc, "joints", k)
             measured.append((place, name))
             if name not in robot.joints:
-                problems.add(place, f"unknown joint '{name}'.{suggest(name, commandable(robot))}")
+                problems.add(place, f"unknown joint '{name}'.{suggest(name, robot.commandable)}")
             elif not robot.joints[name].is_movable:
                 problems.add(
                     place, f"joint '{name}' is {robot.joints[name].type}; it has no state."
@@ -52,19 +46,19 @@ def check_sources(file: EmbodimentFile, robot: Urdf, problems: Problems) -> None
     problems.refuse_twice(measured)
     if base and len(file.state) > 1:
         problems.add(("state",), "a base has exactly one Odometry; two could disagree.")
-    commanded = commanded_joints(file, robot)
+    commanded = [joint for joint in file.joints if joint in robot.commandable]
     _require_all(commanded, [name for _, name in measured], ("state",), "measured", problems)
 
 
 def check_outputs(file: EmbodimentFile, robot: Urdf, problems: Problems) -> None:
     """Add a sentence where a commanded joint or base is not sent by exactly one output."""
-    base = moves_base(file)
+    base = file.moves_base
     outputs = file.command.outputs
     backends = {name: load_backend(name) for name in plugin_names(BACKENDS)}
     fitting = [name for name in backends if (backends[name].moves == "base") == base]
-    commanded = commanded_joints(file, robot)
+    commanded = [joint for joint in file.joints if joint in robot.commandable]
     # Where a channel's joint is misspelt, its right spelling elsewhere is no second mistake.
-    all_usable = not has_unusable_joint(file, robot)
+    all_usable = len(commanded) == len(file.joints)
     sent: list[tuple[Loc, str]] = []
     heard = {camera.topic for camera in file.cameras} | {source.topic for source in file.state}
     for i, output in enumerate(outputs):

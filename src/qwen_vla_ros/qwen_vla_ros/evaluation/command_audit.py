@@ -27,7 +27,7 @@ class CommandAudit:
     commands: int = 0
     violations: dict[str, int] = field(default_factory=dict)
 
-    def hear(self, command: Command) -> None:
+    def on_command(self, command: Command) -> None:
         """Look at what one message on a command topic says."""
         self.commands += 1
         if isinstance(command, JointTrajectory):

@@ -20,9 +20,9 @@ from pydantic import ConfigDict, Field
 from torch.nn import functional
 from transformers.models.qwen3_5 import Qwen3_5VisionConfig
 
+from qwen_vla_ros.data_file import read_json, write_json
 from qwen_vla_ros.embodiment.schema import Fit
 from qwen_vla_ros.errors import CheckpointError
-from qwen_vla_ros.json_file import read_json, write_json
 from qwen_vla_ros.types import ImageArray
 
 COLOURS = 3

@@ -44,7 +44,7 @@ class ManagedNode(LifecycleNode):
     Attributes:
         is_active: Whether it works.
         is_loading: Whether it may be interrupted at any time.
-        has_given_up: Whether it cannot start by itself however long it waits: the process ends.
+        has_failed: Whether it cannot start by itself however long it waits: the process ends.
     """
 
     def __init__(self, name: str) -> None:
@@ -54,12 +54,12 @@ class ManagedNode(LifecycleNode):
         self._is_configured = False
         self._before_setup: set[Any] = set()
         self._refusal = ""
-        self._may_heal = False
+        self._may_recover = False
         self._leaving = False
-        self.has_given_up = False
+        self.has_failed = False
         if declare(self, ManagedParameters).autostart:
             self._autostart: Timer | None = self.create_steady_timer(
-                AUTOSTART_PERIOD_S, self._start_by_itself
+                AUTOSTART_PERIOD_S, self._try_to_start
             )
         else:
             self._autostart = None
@@ -147,20 +147,20 @@ class ManagedNode(LifecycleNode):
             hook()
         except QwenVlaError as error:
             sentence = f"cannot {transition}: {error}"
-            self._may_heal = isinstance(error, NotReadyError)
+            self._may_recover = isinstance(error, NotReadyError)
             if sentence != self._refusal:
-                self._say_refusal(sentence, transition)
+                self._log_refusal(sentence, transition)
             self._refusal = sentence
             return False
         except Exception:
             # rclpy would turn it into a silent failure of the transition.
-            self._may_heal = False
+            self._may_recover = False
             self.get_logger().fatal(f"cannot {transition}:\n{traceback.format_exc()}")
             return False
         return True
 
-    def _say_refusal(self, sentence: str, transition: str) -> None:
-        if self._autostart is not None and (transition == "activate" or self._may_heal):
+    def _log_refusal(self, sentence: str, transition: str) -> None:
+        if self._autostart is not None and (transition == "activate" or self._may_recover):
             self.get_logger().info(f"{sentence} (waiting)")
         else:
             self.get_logger().error(sentence)
@@ -182,7 +182,7 @@ class ManagedNode(LifecycleNode):
         }
         next(destroy for kind, destroy in destroyers.items() if isinstance(entity, kind))(entity)
 
-    def _start_by_itself(self) -> None:
+    def _try_to_start(self) -> None:
         if self._leaving or self.is_active:
             self._end_autostart()
             return
@@ -190,10 +190,10 @@ class ManagedNode(LifecycleNode):
             self.trigger_configure()
         if self._is_configured:
             self.trigger_activate()
-        elif not self._may_heal:
+        elif not self._may_recover:
             # A wrong file does not heal while we wait; a missing driver or server may.
             self._end_autostart()
-            self.has_given_up = True
+            self.has_failed = True
 
     def _end_autostart(self) -> None:
         if self._autostart is not None:

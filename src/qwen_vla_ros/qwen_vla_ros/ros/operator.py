@@ -24,8 +24,8 @@ from qwen_vla_ros.ros.qos import LATCHED
 
 SPIN_S = 0.05
 ANSWER_S = 5.0
-STOP_IS_SAID_S = 1.2
-JUMP_IS_SEEN_S = 0.3
+STOP_SETTLE_S = 1.2
+RESET_SETTLE_S = 0.3
 
 
 class Operator:
@@ -102,7 +102,7 @@ class Operator:
             NotReadyError: No robot is up here, or another one is.
         """
         if not self.spin_until(lambda: self._safety is not None, patience_s):
-            raise self._nobody()
+            raise self._unavailable()
         if self.safety.embodiment != self._robot:
             raise NotReadyError(
                 f"the robot that is up here is '{self.safety.embodiment}', not '{self._robot}'."
@@ -127,12 +127,12 @@ class Operator:
             QwenVlaError: The simulator refuses.
         """
         self.stop()
-        self.spin(STOP_IS_SAID_S)
+        self.spin(STOP_SETTLE_S)
         answer = self._call(self._reset, ResetScene.Request(seed=seed))
         if not answer.success:
             raise QwenVlaError(f"the simulator did not reset: {answer.message}")
         # Armed before it has seen the jump, the gate would stop for it.
-        self.spin(JUMP_IS_SEEN_S)
+        self.spin(RESET_SETTLE_S)
         return str(answer.instruction)
 
     def wait_for_policy(self, patience_s: float) -> None:
@@ -142,7 +142,7 @@ class Operator:
             NotReadyError: It does not in time.
         """
         if not self.spin_until(self._action.server_is_ready, patience_s):
-            raise self._nobody("policy")
+            raise self._unavailable("policy")
 
     def execute(
         self,
@@ -179,7 +179,7 @@ class Operator:
             self._await(result)
         return result.result().result
 
-    def _nobody(self, who: str = "gate") -> NotReadyError:
+    def _unavailable(self, who: str = "gate") -> NotReadyError:
         domain = os.environ.get("ROS_DOMAIN_ID", "0")
         return NotReadyError(
             f"no {who} of '{self._robot}' answers in ROS domain {domain}. Is the robot up? "
@@ -191,7 +191,7 @@ class Operator:
 
     def _call(self, client: Client, request: Any) -> Any:
         if not self.spin_until(client.service_is_ready, ANSWER_S):
-            raise self._nobody(client.srv_name)
+            raise self._unavailable(client.srv_name)
         return self._await(client.call_async(request))
 
     def _await(self, future: Future, seconds: float = ANSWER_S) -> Any:

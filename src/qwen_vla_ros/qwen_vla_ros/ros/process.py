@@ -80,13 +80,13 @@ def run(node_class: type, args: list[str] | None = None) -> int:
         return 2
     stop.may_interrupt = lambda: getattr(node, "is_loading", False)
 
-    def has_given_up() -> bool:
-        return getattr(node, "has_given_up", False)
+    def has_failed() -> bool:
+        return getattr(node, "has_failed", False)
 
     executor.add_node(node)
     try:
         # A spin without a time-out would not return to Python, and no signal would be seen.
-        while not stop.is_set and not has_given_up():
+        while not stop.is_set and not has_failed():
             executor.spin_once(timeout_sec=SPIN_S)
         _come_to_rest(executor, node)
     except KeyboardInterrupt:
@@ -95,7 +95,7 @@ def run(node_class: type, args: list[str] | None = None) -> int:
         executor.remove_node(node)
         node.destroy_node()
         rclpy.try_shutdown()
-    return 2 if has_given_up() else 0
+    return 2 if has_failed() else 0
 
 
 def _come_to_rest(executor: Executor, node: NodeProcess) -> None:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.serving.metadata import RobotError, WireSection, Word
-from qwen_vla_ros.serving.question import Question
+from qwen_vla_ros.serving.request import InferenceRequest
 from qwen_vla_ros.serving.wire import WireError
 from qwen_vla_ros.types import ActionChunk
 
@@ -18,8 +18,8 @@ LATEST_NS = 2**62
 MOST_STAGES = 32
 
 
-class Asked(WireSection):
-    """Which question, about which robot, when it was seen, and how long the answer may take.
+class RequestKeys(WireSection):
+    """Which request, about which robot, when it was seen, and how long the answer may take.
 
     Attributes:
         id: Comes back with the answer.
@@ -40,20 +40,20 @@ class Asked(WireSection):
     committed: Any = None
 
     @classmethod
-    def of(cls, question: Question, number: int, embodiment: Embodiment) -> Self:
-        """Return what is added to a question; the server judges it."""
+    def of(cls, request: InferenceRequest, number: int, embodiment: Embodiment) -> Self:
+        """Return what is added to a request; the server judges it."""
         return cls.model_construct(
             id=number,
             embodiment=embodiment.name,
             embodiment_hash=embodiment.hash,
-            stamp_ns=question.observation.stamp_ns,
-            deadline_s=question.deadline_s,
-            is_new_episode=question.is_new_episode,
-            committed=question.committed,
+            stamp_ns=request.observation.stamp_ns,
+            deadline_s=request.deadline_s,
+            is_new_episode=request.is_new_episode,
+            committed=request.committed,
         )
 
     def require(self, embodiment: Embodiment) -> None:
-        """Refuse a question about another robot.
+        """Refuse a request about another robot.
 
         Raises:
             RobotError: Says which.
@@ -65,8 +65,8 @@ class Asked(WireSection):
             )
 
 
-class Answered(WireSection):
-    """To which question, for which robot, and whether the episode is over."""
+class ResponseKeys(WireSection):
+    """To which request, for which robot, and whether the episode is over."""
 
     id: int
     embodiment: Word
@@ -84,13 +84,13 @@ class Answered(WireSection):
         )
 
     def require(self, number: int, embodiment: Embodiment) -> None:
-        """Refuse an answer to another question, or for another robot.
+        """Refuse an answer to another request, or for another robot.
 
         Raises:
             WireError: It is one.
         """
         if self.id != number:
-            raise WireError("the answer is to another question.")
+            raise WireError("the answer is to another request.")
         if (self.embodiment, self.embodiment_hash) != (embodiment.name, embodiment.hash):
             raise WireError(
                 f"the answer is for robot '{self.embodiment}' ({self.embodiment_hash}), not "

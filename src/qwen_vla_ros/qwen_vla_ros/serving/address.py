@@ -37,7 +37,7 @@ class ServerAddress:
     ca_file: str = ""
 
     @classmethod
-    def from_words(cls, server: str, *, token_file: str = "", ca_file: str = "") -> Self:
+    def from_strings(cls, server: str, *, token_file: str = "", ca_file: str = "") -> Self:
         """Make an address of what a person says; the token may also be in $QWEN_VLA_TOKEN.
 
         Raises:

@@ -1,6 +1,6 @@
 """A connection to a policy server that is kept: made, watched, given up, and made again.
 
-It lives on an event loop in a thread of its own. Whatever the server does, a question is answered
+It lives on an event loop in a thread of its own. Whatever the server does, a request is answered
 or refused within its deadline, and no message is larger than an answer can be.
 """
 
@@ -21,11 +21,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
-from qwen_vla_ros.embodiment.problems import printable
 from qwen_vla_ros.errors import NotReadyError, QwenVlaError
+from qwen_vla_ros.problems import printable
 from qwen_vla_ros.serving.address import ServerAddress
 from qwen_vla_ros.serving.dialect import ClientEnd, RefusalError, load_dialect, open_client
-from qwen_vla_ros.serving.question import Question
+from qwen_vla_ros.serving.request import InferenceRequest
 from qwen_vla_ros.serving.wire import WireError
 from qwen_vla_ros.types import ActionChunk
 
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 
 class RemoteError(QwenVlaError):
-    """A question to a server has no answer that can be used."""
+    """A request to a server has no answer that can be used."""
 
 
 class _Open(NamedTuple):
@@ -65,8 +65,8 @@ class _Connect(connect):
         return exc
 
 
-class KeptConnection:
-    """Asks one question at a time; between them it notices by itself when the server is lost."""
+class PersistentConnection:
+    """Asks one request at a time; between them it notices by itself when the server is lost."""
 
     def __init__(self, address: ServerAddress, embodiment: Embodiment, dialect: str) -> None:
         """Start the thread; `connect` makes the connection.
@@ -84,7 +84,7 @@ class KeptConnection:
         self._open: _Open | None = None
         self._is_new_episode = True
         self._is_closed = False
-        self.why_lost = "never connected"
+        self.lost_reason = "never connected"
         self._loop = asyncio.new_event_loop()
         self._closing = asyncio.Event()
         self.thread = threading.Thread(target=self._run, name="connection", daemon=True)
@@ -95,13 +95,13 @@ class KeptConnection:
         """Whether there is a connection, as far as one knows."""
         return self._open is not None
 
-    def connect(self, seconds: float, try_out: Question, try_out_s: float) -> None:
+    def connect(self, seconds: float, probe: InferenceRequest, probe_s: float) -> None:
         """Make the first connection; from now on it is kept.
 
         Args:
             seconds: How long it may take.
-            try_out: Is asked where the server's welcome says nothing that could be checked.
-            try_out_s: How long that may take; a server may compile for its first answer.
+            probe: Is asked where the server's welcome says nothing that could be checked.
+            probe_s: How long that may take; a server may compile for its first answer.
 
         Raises:
             NotReadyError: The server cannot be reached.
@@ -109,17 +109,17 @@ class KeptConnection:
         """
         self._call(self._connect(seconds))
         if self._open is not None and not self._open.end.knows_robot:
-            self._call(self._ask(replace(try_out, deadline_s=try_out_s)))
-        self._loop.call_soon_threadsafe(self._start_keeping)
+            self._call(self._ask(replace(probe, deadline_s=probe_s)))
+        self._loop.call_soon_threadsafe(self._start_reconnecting)
 
-    def ask(self, question: Question) -> ActionChunk:
+    def ask(self, request: InferenceRequest) -> ActionChunk:
         """Return the answer, with the seconds on the `network` among its timings.
 
         Raises:
             NotReadyError: There is no connection.
             RemoteError: No answer in time, or none that can be used.
         """
-        return self._call(self._ask(question))
+        return self._call(self._ask(request))
 
     def close(self) -> None:
         """Let go of the server; any thread may call this, more than once."""
@@ -147,22 +147,22 @@ class KeptConnection:
                 raise
             raise NotReadyError(f"{self._address.uri}: no connection: closed.") from error
 
-    def _start_keeping(self) -> None:
-        self._keeper = self._loop.create_task(self._keep())
+    def _start_reconnecting(self) -> None:
+        self._reconnecting = self._loop.create_task(self._reconnect_when_lost())
 
-    async def _keep(self) -> None:
+    async def _reconnect_when_lost(self) -> None:
         while True:
             if self._open is not None:
                 connection = self._open.connection
                 await connection.wait_closed()
                 if self._open is not None and self._open.connection is connection:
-                    self._lose(f"the server closed it, code {connection.close_code}")
+                    self._drop(f"the server closed it, code {connection.close_code}")
             begin_s = time.monotonic()
             try:
                 await self._connect(RECONNECT_S)
                 log.info("%s: connected again", self._address.uri)
             except QwenVlaError as error:
-                self.why_lost = printable(str(error)).removeprefix(f"{self._address.uri}: ")
+                self.lost_reason = printable(str(error)).removeprefix(f"{self._address.uri}: ")
                 await asyncio.sleep(max(0.0, PAUSE_S - (time.monotonic() - begin_s)))
 
     async def _connect(self, seconds: float) -> None:
@@ -170,7 +170,7 @@ class KeptConnection:
         connection: ClientConnection | None = None
         try:
             async with asyncio.timeout(seconds):
-                connection = await self._shake_hands()
+                connection = await self._handshake()
                 if (hello := end.hello()) is not None:
                     await connection.send(hello)
                 end.welcome(await connection.recv())
@@ -182,7 +182,7 @@ class KeptConnection:
             raise
         self._open, self._is_new_episode = _Open(connection, end), True
 
-    async def _shake_hands(self) -> ClientConnection:
+    async def _handshake(self) -> ClientConnection:
         token = self._address.token
         return await _Connect(
             self._address.uri,
@@ -210,41 +210,41 @@ class KeptConnection:
             return QwenVlaError(f"{uri}: {kind}{printable(str(error)).rstrip('.')}.")
         return NotReadyError(f"{uri}: it cannot be reached: {_reason(error, seconds)}.")
 
-    async def _ask(self, question: Question) -> ActionChunk:
+    async def _ask(self, request: InferenceRequest) -> ActionChunk:
         uri = self._address.uri
         if self._open is None:
-            raise NotReadyError(f"{uri}: no connection: {self.why_lost.rstrip('.')}.")
+            raise NotReadyError(f"{uri}: no connection: {self.lost_reason.rstrip('.')}.")
         connection, end = self._open
         begin_s = time.perf_counter()
-        is_new_episode = question.is_new_episode or self._is_new_episode
-        question = replace(question, is_new_episode=is_new_episode)
+        is_new_episode = request.is_new_episode or self._is_new_episode
+        request = replace(request, is_new_episode=is_new_episode)
         try:
-            await _require_silence(connection)
-            async with asyncio.timeout(question.deadline_s):
-                for message in end.ask(question):
+            await _refuse_unsolicited(connection)
+            async with asyncio.timeout(request.deadline_s):
+                for message in end.ask(request):
                     await connection.send(message)
                 answer = await connection.recv()
-            chunk = end.read(answer, question)
+            chunk = end.read(answer, request)
         except RefusalError as error:
             raise RemoteError(f"{uri}: {printable(str(error)).rstrip('.')}.") from error
         except (WireError, OSError, ConnectionClosed) as error:
-            why = _reason(error, question.deadline_s)
-            self._lose(why)
+            why = _reason(error, request.deadline_s)
+            self._drop(why)
             raise RemoteError(f"{uri}: {why}.") from error
         self._is_new_episode = False
         network_s = time.perf_counter() - begin_s - sum(chunk.timings.values())
         return replace(chunk, timings={**chunk.timings, "network": max(0.0, network_s)})
 
-    def _lose(self, why: str) -> None:
+    def _drop(self, why: str) -> None:
         """Give the connection up at once, without waiting for anything."""
         if self._open is not None:
             self._open.connection.transport.abort()
             self._open = None
-            self.why_lost = why
+            self.lost_reason = why
             log.warning("%s: connection lost: %s", self._address.uri, why)
 
 
-async def _require_silence(connection: ClientConnection) -> None:
+async def _refuse_unsolicited(connection: ClientConnection) -> None:
     """Refuse a server that has spoken without being asked: its next answer would be an old one.
 
     Raises:

@@ -13,7 +13,7 @@ from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import QwenVlaError
 from qwen_vla_ros.plugins import load_plugin, plugin_names
 from qwen_vla_ros.serving.metadata import ServerMetadata
-from qwen_vla_ros.serving.question import Effort, Question
+from qwen_vla_ros.serving.request import InferenceRequest, ServerTiming
 from qwen_vla_ros.types import ActionChunk
 
 DIALECTS = "qwen_vla_ros.serving.dialects"
@@ -36,16 +36,16 @@ class ServerEnd(Protocol):
         """Return what the server says before anything else, if it does."""
         ...
 
-    def read(self, message: Message) -> Question | bytes | None:
-        """Understand a message: a question, or what is sent back at once, or neither.
+    def read(self, message: Message) -> InferenceRequest | bytes | None:
+        """Understand a message: a request, or what is sent back at once, or neither.
 
         Raises:
             QwenVlaError: It cannot be used; the sentence is for the client.
         """
         ...
 
-    def answer(self, chunk: ActionChunk, effort: Effort) -> bytes:
-        """Return the answer to the last question."""
+    def answer(self, chunk: ActionChunk, timing: ServerTiming) -> bytes:
+        """Return the answer to the last request."""
         ...
 
     def refuse(self, sentence: str) -> Message:
@@ -75,16 +75,16 @@ class ClientEnd(Protocol):
         """
         ...
 
-    def ask(self, question: Question) -> list[bytes]:
-        """Return the messages that ask a question; the last one is answered."""
+    def ask(self, request: InferenceRequest) -> list[bytes]:
+        """Return the messages that ask a request; the last one is answered."""
         ...
 
-    def read(self, message: Message, question: Question) -> ActionChunk:
-        """Return the answer to the question.
+    def read(self, message: Message, request: InferenceRequest) -> ActionChunk:
+        """Return the answer to the request.
 
         Raises:
             RefusalError: The server has none, and says why.
-            WireError: It is no answer to this question. The connection is of no more use.
+            WireError: It is no answer to this request. The connection is of no more use.
         """
         ...
 

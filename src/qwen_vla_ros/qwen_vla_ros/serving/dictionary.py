@@ -180,7 +180,7 @@ class RobotDictionary:
         return values
 
 
-def require_room(embodiment: Embodiment) -> None:
+def require_message_fits(embodiment: Embodiment) -> None:
     """Refuse a robot whose observations no message could hold.
 
     Raises:

@@ -21,7 +21,7 @@ LARGE_HEAD = b"\x82\x7f"
 
 @dataclass(kw_only=True)
 class Fault:
-    """One kind of fault, and when it strikes.
+    """One kind of fault, and which answers it spoils.
 
     Attributes:
         kind: What goes wrong: `nan` and `wrong_robot` spoil the answer, `slow` delays it by 1 s,
@@ -41,7 +41,7 @@ class Fault:
         self._lock = threading.Lock()
         self._answers = itertools.count()
 
-    def strikes(self, kind: str) -> bool:
+    def applies_to(self, kind: str) -> bool:
         """Count an answer if it is this fault's to spoil, and say whether it is spoilt."""
         if kind != self.kind:
             return False
@@ -51,7 +51,7 @@ class Fault:
 
     async def send(self, connection: ServerConnection, message: Message) -> None:
         """Send an answer well, or badly; what lasts is ended by the session's patience."""
-        if self.kind not in CONNECTION_FAULTS or not self.strikes(self.kind):
+        if self.kind not in CONNECTION_FAULTS or not self.applies_to(self.kind):
             await connection.send(message)
         elif self.kind == "hang":
             await connection.wait_closed()

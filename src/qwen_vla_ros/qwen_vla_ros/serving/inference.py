@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 from qwen_vla_ros.errors import QwenVlaError
-from qwen_vla_ros.serving.question import Effort
+from qwen_vla_ros.serving.request import ServerTiming
 from qwen_vla_ros.types import ActionChunk
 
 T = TypeVar("T")
@@ -19,11 +19,11 @@ class BusyError(QwenVlaError):
     """The answer would come too late."""
 
 
-class Inferred(NamedTuple):
+class InferenceResult(NamedTuple):
     """A chunk, and what it took."""
 
     chunk: ActionChunk
-    effort: Effort
+    timing: ServerTiming
 
 
 class InferenceThread:
@@ -37,7 +37,7 @@ class InferenceThread:
         """Have something done in the thread, and return or raise what it does."""
         return self._executor.submit(work).result()
 
-    async def infer(self, work: Callable[[], ActionChunk], deadline_s: float) -> Inferred:
+    async def infer(self, work: Callable[[], ActionChunk], deadline_s: float) -> InferenceResult:
         """Wait for one's turn, and for what is done in it.
 
         Raises:
@@ -59,8 +59,9 @@ class InferenceThread:
             if future.done() and not future.cancelled():
                 raise  # the policy's own
             raise BusyError(_sentence(begun, asked_s, deadline_s)) from None
-        return Inferred(
-            chunk, Effort(begun[0] - asked_s, end_s - begun[0], time.perf_counter() - asked_s)
+        return InferenceResult(
+            chunk,
+            ServerTiming(begun[0] - asked_s, end_s - begun[0], time.perf_counter() - asked_s),
         )
 
     def close(self) -> None:

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
-from qwen_vla_ros.embodiment.problems import printable
 from qwen_vla_ros.errors import QwenVlaError
+from qwen_vla_ros.problems import printable
 from qwen_vla_ros.serving.wire import WireError
 
 PROTOCOL = 3

@@ -6,7 +6,7 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from qwen_vla_ros.serving.question import Effort
+from qwen_vla_ros.serving.request import ServerTiming
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 PREFIX = "qwen_vla_server"
@@ -43,14 +43,14 @@ class Metrics:
         """Note a message, `received` or `sent`."""
         self._bytes.labels(direction).inc(size)
 
-    def on_answer(self, dialect: str, effort: Effort) -> None:
+    def on_answer(self, dialect: str, timing: ServerTiming) -> None:
         """Note an answer, and the seconds of its stages."""
         self._requests.labels(dialect).inc()
-        for stage, seconds in zip(("queue", "infer", "total"), effort, strict=True):
+        for stage, seconds in zip(("queue", "infer", "total"), timing, strict=True):
             self._seconds.labels(stage).observe(seconds)
 
     def on_error(self, dialect: str, kind: str) -> None:
-        """Note a question without an answer."""
+        """Note a request without an answer."""
         self._requests.labels(dialect).inc()
         self._errors.labels(kind).inc()
 

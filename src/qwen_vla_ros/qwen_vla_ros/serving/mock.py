@@ -65,7 +65,7 @@ class MockPolicy:
         self._latency = latency or Latency()
         self._fault = fault
         self._seed = seed
-        self._swing = _swing(embodiment)
+        self._amplitude = _amplitude(embodiment)
         self.reset()
 
     def reset(self) -> None:
@@ -81,7 +81,7 @@ class MockPolicy:
     ) -> ActionChunk:
         """Return the motion from the observation's time on."""
         wait_s = self._latency.sample(self._rng)
-        if self._fault is not None and self._fault.strikes("slow"):
+        if self._fault is not None and self._fault.applies_to("slow"):
             wait_s += SLOW_S
         if wait_s:
             time.sleep(wait_s)
@@ -94,7 +94,7 @@ class MockPolicy:
             embodiment=ours.name,
             embodiment_hash=ours.hash,
         )
-        return chunk if self._fault is None else self._spoilt(chunk, self._fault)
+        return chunk if self._fault is None else self._corrupted(chunk, self._fault)
 
     def _actions(self, observation: Observation) -> FloatArray:
         ours = self._embodiment
@@ -112,15 +112,15 @@ class MockPolicy:
         elapsed_s = (observation.stamp_ns - begun_ns) * 1e-9 + rows * ours.dt
         # 1 - cos begins and ends at rest, so that no step is asked of a joint that stands.
         phase = 0.5 - 0.5 * np.cos(2 * np.pi * SWING_HZ * elapsed_s)
-        swung: FloatArray = home + phase[:, None] * self._swing * _inward(ours, home)
+        swung: FloatArray = home + phase[:, None] * self._amplitude * _towards_middle(ours, home)
         return swung
 
-    def _spoilt(self, chunk: ActionChunk, fault: Fault) -> ActionChunk:
-        if fault.strikes("nan"):
+    def _corrupted(self, chunk: ActionChunk, fault: Fault) -> ActionChunk:
+        if fault.applies_to("nan"):
             actions = chunk.actions.copy()
             actions[-1, -1] = np.nan
             return replace(chunk, actions=actions)
-        if fault.strikes("wrong_robot"):
+        if fault.applies_to("wrong_robot"):
             return replace(chunk, embodiment=f"not_{chunk.embodiment}")
         return chunk
 
@@ -132,7 +132,7 @@ def _limits(embodiment: Embodiment) -> tuple[FloatArray, FloatArray]:
     return np.minimum(lower, upper), np.maximum(lower, upper)
 
 
-def _swing(embodiment: Embodiment) -> FloatArray:
+def _amplitude(embodiment: Embodiment) -> FloatArray:
     """Return how far every channel swings; grippers and a base do not."""
     if embodiment.has_base:
         return np.zeros(len(embodiment.channels))
@@ -142,7 +142,7 @@ def _swing(embodiment: Embodiment) -> FloatArray:
     return swing
 
 
-def _inward(embodiment: Embodiment, home: FloatArray) -> FloatArray:
+def _towards_middle(embodiment: Embodiment, home: FloatArray) -> FloatArray:
     """Return +1 or -1 per channel: towards the middle of its range."""
     lower, upper = _limits(embodiment)
     sign: FloatArray = np.where(home < (lower + upper) / 2, 1.0, -1.0)

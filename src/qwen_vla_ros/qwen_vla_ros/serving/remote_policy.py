@@ -13,8 +13,8 @@ from typing import Self
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.serving.address import ServerAddress
-from qwen_vla_ros.serving.connection import KeptConnection
-from qwen_vla_ros.serving.question import Question
+from qwen_vla_ros.serving.connection import PersistentConnection
+from qwen_vla_ros.serving.request import InferenceRequest
 from qwen_vla_ros.types import ActionChunk, FloatArray, Observation, Prompt
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class RemotePolicy:
     """One robot's policy on a server. One thread asks; another keeps the connection."""
 
     def __init__(
-        self, connection: KeptConnection, embodiment: Embodiment, *, deadline_s: float
+        self, connection: PersistentConnection, embodiment: Embodiment, *, deadline_s: float
     ) -> None:
         self._connection = connection
         self._embodiment = embodiment
@@ -63,10 +63,12 @@ class RemotePolicy:
         """
         if address.leaks_token:
             log.warning("%s: the token crosses the network unencrypted; use wss.", address.uri)
-        connection = KeptConnection(address, embodiment, dialect)
-        try_out = Question(observation=embodiment.make_example(), instruction=WARM_UP_INSTRUCTION)
+        connection = PersistentConnection(address, embodiment, dialect)
+        probe = InferenceRequest(
+            observation=embodiment.make_example(), instruction=WARM_UP_INSTRUCTION
+        )
         try:
-            connection.connect(LOAD_S, try_out, FIRST_ANSWER_S)
+            connection.connect(LOAD_S, probe, FIRST_ANSWER_S)
         except BaseException:
             connection.close()
             raise
@@ -80,11 +82,11 @@ class RemotePolicy:
         Raises:
             NotReadyError: There is no connection at present.
             RemoteError: The server did not answer in time, or with nothing that can be used.
-            ValueError: The question is not one about this robot.
+            ValueError: The request is not one about this robot.
         """
-        _check_question(self._embodiment, observation, committed)
+        _check_request(self._embodiment, observation, committed)
         chunk = self._connection.ask(
-            Question(
+            InferenceRequest(
                 observation=observation,
                 instruction=prompt.instruction,
                 committed=committed,
@@ -96,7 +98,7 @@ class RemotePolicy:
         return chunk
 
     def reset(self) -> None:
-        """Begin a new episode; the server hears of it with the next question."""
+        """Begin a new episode; the server hears of it with the next request."""
         self._is_new_episode = True
 
     @property
@@ -110,7 +112,7 @@ class RemotePolicy:
         self._connection.thread.join()
 
 
-def _check_question(
+def _check_request(
     embodiment: Embodiment, observation: Observation, committed: FloatArray | None
 ) -> None:
     columns, horizon = len(embodiment.channels), embodiment.file.prompt.action_horizon

@@ -20,7 +20,7 @@ from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import QwenVlaError
 from qwen_vla_ros.serving.address import is_loopback
 from qwen_vla_ros.serving.dialect import load_dialect, open_server
-from qwen_vla_ros.serving.dictionary import require_room
+from qwen_vla_ros.serving.dictionary import require_message_fits
 from qwen_vla_ros.serving.inference import InferenceThread
 from qwen_vla_ros.serving.metadata import ServerMetadata
 from qwen_vla_ros.serving.recording import Recorder
@@ -50,7 +50,7 @@ class ServerSettings:
         token: What clients must know; needed on every host but loopback.
         tls: Certificate and key, for wss.
         max_clients: More are sent away.
-        request_s: How long a question may wait for its answer, at most.
+        request_s: How long a request may wait for its answer, at most.
         instruction: What the robot is asked where a client says nothing.
     """
 
@@ -93,7 +93,7 @@ class PolicyServer:
             QwenVlaError: The address cannot be had, or is open to others without a token; a
                 dialect does not exist; or no message could hold what this robot sees.
         """
-        require_room(embodiment)
+        require_message_fits(embodiment)
         self._metadata = ServerMetadata.of(embodiment, model)
         self._open_policy = open_policy
         self._settings = settings
@@ -132,7 +132,7 @@ class PolicyServer:
     @contextlib.asynccontextmanager
     async def _listening(self, dialect: str) -> AsyncIterator[None]:
         async def handle(connection: ServerConnection) -> None:
-            await self._converse(connection, dialect)
+            await self._handle_connection(connection, dialect)
 
         server = await serve(
             handle,
@@ -140,7 +140,7 @@ class PolicyServer:
             ssl=self._settings.tls,
             # A browser always says which page it comes from, and no page may drive a robot.
             origins=[None],
-            process_request=self._look_at,
+            process_request=self._check_handshake,
             compression=None,
             max_size=MAX_BYTES,
             max_queue=16,
@@ -153,9 +153,9 @@ class PolicyServer:
         try:
             yield
         finally:
-            await self._part(server)
+            await self._shut_down(server)
 
-    async def _converse(self, connection: ServerConnection, dialect: str) -> None:
+    async def _handle_connection(self, connection: ServerConnection, dialect: str) -> None:
         if self._clients >= self._settings.max_clients:
             # Several may have been let in at the same time.
             await connection.close(CloseCode.TRY_AGAIN_LATER, "too many clients")
@@ -171,7 +171,7 @@ class PolicyServer:
         finally:
             self._clients -= 1
 
-    async def _part(self, server: Server) -> None:
+    async def _shut_down(self, server: Server) -> None:
         """Let every client hear that the server ends; break off what takes too long."""
         server.close(reason="the server ends")
         try:
@@ -180,7 +180,7 @@ class PolicyServer:
             for connection in server.connections:
                 connection.transport.abort()
 
-    def _look_at(self, connection: ServerConnection, request: Request) -> Response | None:
+    def _check_handshake(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer the pages, and refuse whoever may not come in."""
         page = request.path.partition("?")[0]
         if page == HEALTH_PAGE:

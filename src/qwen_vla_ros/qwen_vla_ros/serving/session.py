@@ -13,14 +13,14 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
-from qwen_vla_ros.embodiment.problems import printable
 from qwen_vla_ros.errors import QwenVlaError
+from qwen_vla_ros.problems import printable
 from qwen_vla_ros.prompt.build import build_prompt
 from qwen_vla_ros.serving.dialect import Message, ServerEnd
 from qwen_vla_ros.serving.inference import BusyError, InferenceThread
 from qwen_vla_ros.serving.metrics import Metrics
-from qwen_vla_ros.serving.question import Question
 from qwen_vla_ros.serving.recording import Record, Recorder
+from qwen_vla_ros.serving.request import InferenceRequest
 from qwen_vla_ros.types import ActionChunk, Policy, Prompt
 
 log = logging.getLogger(__name__)
@@ -42,8 +42,8 @@ class Service:
 
     Attributes:
         embodiment: The robot.
-        request_s: How long a question may wait for its answer, whatever it says itself.
-        inference: The thread in which everybody's questions queue.
+        request_s: How long a request may wait for its answer, whatever it says itself.
+        inference: The thread in which everybody's requests queue.
         send: Sends an answer; one that does it badly helps to try out clients.
         recorder: Writes down what was answered.
         metrics: What is counted.
@@ -106,25 +106,25 @@ class Session:
 
     async def _reply(self, message: Message) -> Message | None:
         try:
-            question = self._end.read(message)
-            return await self._infer(question) if isinstance(question, Question) else question
+            request = self._end.read(message)
+            return await self._infer(request) if isinstance(request, InferenceRequest) else request
         except QwenVlaError as error:
             kind = "busy" if isinstance(error, BusyError) else "refused"
             self._service.metrics.on_error(self._dialect, kind)
             return self._end.refuse(printable(str(error)))
 
-    async def _infer(self, question: Question) -> bytes:
-        prompt = self._prompt(question)
-        self._is_new_episode |= question.is_new_episode
+    async def _infer(self, request: InferenceRequest) -> bytes:
+        prompt = self._prompt(request)
+        self._is_new_episode |= request.is_new_episode
 
         def infer() -> ActionChunk:
             if self._is_new_episode:
                 self._begin_episode()
-            return self._policy.infer(question.observation, prompt, question.committed)
+            return self._policy.infer(request.observation, prompt, request.committed)
 
-        deadline_s = min(question.deadline_s, self._service.request_s)
-        chunk, effort = await self._service.inference.infer(infer, deadline_s)
-        self._service.metrics.on_answer(self._dialect, effort)
+        deadline_s = min(request.deadline_s, self._service.request_s)
+        chunk, timing = await self._service.inference.infer(infer, deadline_s)
+        self._service.metrics.on_answer(self._dialect, timing)
         if self._service.recorder is not None and not chunk.rest:
             self._service.recorder.add(
                 Record(
@@ -134,7 +134,7 @@ class Session:
                     actions=chunk.actions.tolist(),
                 )
             )
-        return self._end.answer(chunk, effort)
+        return self._end.answer(chunk, timing)
 
     def _begin_episode(self) -> None:
         self._policy.reset()
@@ -142,11 +142,11 @@ class Session:
         if self._service.recorder is not None:
             self._episode = self._service.recorder.begin_episode()
 
-    def _prompt(self, question: Question) -> Prompt:
+    def _prompt(self, request: InferenceRequest) -> Prompt:
         """Return the prompt; the last one again where nothing in it can have changed."""
         known = self._last_prompt
         ours = self._service.embodiment
-        if known is None or known[0] != question.instruction or ours.file.prompt.state_text:
-            prompt = build_prompt(ours, question.instruction, question.observation.state)
-            known = self._last_prompt = (question.instruction, prompt)
+        if known is None or known[0] != request.instruction or ours.file.prompt.state_text:
+            prompt = build_prompt(ours, request.instruction, request.observation.state)
+            known = self._last_prompt = (request.instruction, prompt)
         return known[1]

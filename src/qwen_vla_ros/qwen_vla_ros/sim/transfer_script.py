@@ -52,7 +52,7 @@ class Phase(IntEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sensed:
+class SensedState:
     """What one observation says.
 
     Attributes:
@@ -94,7 +94,7 @@ class TransferScript:
         self.phase = Phase.REACH
         self._aim: tuple[FloatArray, float] = (np.zeros(3), 0.0)
 
-    def advance(self, sensed: Sensed) -> None:
+    def advance(self, sensed: SensedState) -> None:
         """Go on to the next phase when this one is done, or back when the cube was lost."""
         if self._is_lost(sensed):
             self.phase = Phase.REACH
@@ -104,7 +104,7 @@ class TransferScript:
             # A gripper that closes pushes the cube a little; it must not run after it.
             self._aim = (sensed.cube, sensed.yaw)
 
-    def is_finished(self, sensed: Sensed) -> bool:
+    def is_finished(self, sensed: SensedState) -> bool:
         """Say whether the left gripper shows the cube, and nothing moves any more."""
         return self.phase is Phase.SHOW and self._is_done(sensed)
 
@@ -143,7 +143,7 @@ class TransferScript:
             ),
         }
 
-    def _is_lost(self, sensed: Sensed) -> bool:
+    def _is_lost(self, sensed: SensedState) -> bool:
         carried_by = "right" if self.phase <= Phase.TAKE else "left"
         away = _distance(sensed.tips[carried_by], sensed.cube)
         if self.phase is Phase.GRASP:
@@ -151,7 +151,7 @@ class TransferScript:
         is_low = sensed.cube[2] < LOW_M
         return self.phase >= Phase.CARRY and is_low and away > LOST_M
 
-    def _is_done(self, sensed: Sensed) -> bool:
+    def _is_done(self, sensed: SensedState) -> bool:
         near = {side: _is_at(sensed.tips[side], grip) for side, grip in self.grips().items()}
         match self.phase:
             case Phase.REACH | Phase.RELEASE:

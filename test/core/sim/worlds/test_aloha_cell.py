@@ -35,6 +35,7 @@ def test_a_seed_fixes_the_scene(cell):
         assert np.array_equal(pose, first[name])
 
 
+@pytest.mark.slow
 def test_cubes_lie_on_the_table_and_apart(cell):
     for seed in range(20):
         cell.reset(seed)
@@ -44,6 +45,7 @@ def test_cubes_lie_on_the_table_and_apart(cell):
         assert all(np.linalg.norm(a - b) > APART_M - 1e-3 for a, b in combinations(places, 2))
 
 
+@pytest.mark.slow
 def test_every_cube_is_asked_for_by_some_seed(cell):
     asked = set()
     for seed in range(20):

@@ -14,11 +14,11 @@ import time
 import numpy as np
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
-from qwen_vla_ros.serving.added_keys import KEY, Answered, Asked, read_timings
+from qwen_vla_ros.serving.added_keys import KEY, RequestKeys, ResponseKeys, read_timings
 from qwen_vla_ros.serving.dialect import Message, RefusalError
 from qwen_vla_ros.serving.dictionary import RobotDictionary, read_rows
 from qwen_vla_ros.serving.metadata import ServerMetadata
-from qwen_vla_ros.serving.question import Effort, Question
+from qwen_vla_ros.serving.request import InferenceRequest, ServerTiming
 from qwen_vla_ros.serving.wire import WireError, pack, unpack
 from qwen_vla_ros.types import ActionChunk, FloatArray, rest_chunk
 
@@ -39,7 +39,7 @@ class Server:
         self._own = RobotDictionary.own(embodiment)
         self._theirs = RobotDictionary.openpi(embodiment)
         self._state: FloatArray = np.zeros(len(embodiment.channels))
-        self._asked: Asked | None = None
+        self._asked: RequestKeys | None = None
         self._previous_s: float | None = None
 
     def greeting(self) -> bytes:
@@ -48,7 +48,7 @@ class Server:
         about = {} if spec is None else {"format": spec.format, "images": dict(spec.images)}
         return pack({**self._metadata.to_wire(), **({"openpi": about} if about else {})})
 
-    def read(self, message: Message) -> Question:
+    def read(self, message: Message) -> InferenceRequest:
         """Understand a dictionary; see `ServerEnd`."""
         value = unpack(message)
         added = value.pop(KEY, None) if isinstance(value, dict) else None
@@ -57,15 +57,15 @@ class Server:
             # Its sender has no clock that we know of: it is as old as its arrival.
             seen, words = self._theirs.observation(value, time.time_ns(), self._instruction)
             self._state = seen.state
-            return Question(observation=seen, instruction=words)
-        asked = self._asked = Asked.from_wire(added)
+            return InferenceRequest(observation=seen, instruction=words)
+        asked = self._asked = RequestKeys.from_wire(added)
         asked.require(self._embodiment)
         seen, words = self._own.observation(value, asked.stamp_ns)
         committed = asked.committed
         if committed is not None:
             most = self._embodiment.file.prompt.action_horizon
             committed = read_rows("committed", committed, len(self._state), most)
-        return Question(
+        return InferenceRequest(
             observation=seen,
             instruction=words,
             committed=committed,
@@ -73,20 +73,20 @@ class Server:
             deadline_s=asked.deadline_s,
         )
 
-    def answer(self, chunk: ActionChunk, effort: Effort) -> bytes:
+    def answer(self, chunk: ActionChunk, timing: ServerTiming) -> bytes:
         """Return the actions; see `ServerEnd`."""
-        timing = {"infer_ms": effort.infer_s * 1e3, "queue_ms": effort.queue_s * 1e3}
+        server = {"infer_ms": timing.infer_s * 1e3, "queue_ms": timing.queue_s * 1e3}
         if self._previous_s is not None:
-            timing["prev_total_ms"] = self._previous_s * 1e3
-        self._previous_s = effort.total_s
+            server["prev_total_ms"] = self._previous_s * 1e3
+        self._previous_s = timing.total_s
         stages = {f"{name}_ms": seconds * 1e3 for name, seconds in chunk.timings.items()}
         answer = {
             "actions": self._actions(chunk),
-            "server_timing": timing,
-            "policy_timing": {"infer_ms": effort.infer_s * 1e3, **stages},
+            "server_timing": server,
+            "policy_timing": {"infer_ms": timing.infer_s * 1e3, **stages},
         }
         if self._asked is not None:
-            answer[KEY] = Answered.of(chunk, self._asked.id, self._embodiment).model_dump()
+            answer[KEY] = ResponseKeys.of(chunk, self._asked.id, self._embodiment).model_dump()
         return pack(answer)
 
     def refuse(self, sentence: str) -> str:
@@ -126,25 +126,25 @@ class Client:
             ServerMetadata.from_wire(about).require(self._embodiment)
             self.knows_robot = True
 
-    def ask(self, question: Question) -> list[bytes]:
+    def ask(self, request: InferenceRequest) -> list[bytes]:
         """Return the dictionary; see `ClientEnd`."""
-        seen, words = question.observation, question.instruction
+        seen, words = request.observation, request.instruction
         if not self.knows_robot:
             return [pack(self._theirs.dictionary(seen, words))]
         self._id = next(self._ids)
-        added = Asked.of(question, self._id, self._embodiment).model_dump()
+        added = RequestKeys.of(request, self._id, self._embodiment).model_dump()
         return [pack({**self._own.dictionary(seen, words), KEY: added})]
 
-    def read(self, message: Message, question: Question) -> ActionChunk:
+    def read(self, message: Message, request: InferenceRequest) -> ActionChunk:
         """Return the chunk; see `ClientEnd`."""
         if isinstance(message, str):
             raise RefusalError(f"the server answers: {_last_line(message)}")
         answer = unpack(message)
         if not isinstance(answer, dict):
             raise WireError(f"an answer is a map, not {type(answer).__name__}.")
-        ours, seen = self._embodiment, question.observation
+        ours, seen = self._embodiment, request.observation
         if self.knows_robot:
-            answered = Answered.from_wire(answer.get(KEY))
+            answered = ResponseKeys.from_wire(answer.get(KEY))
             answered.require(self._id, ours)
             if answered.rest:
                 return rest_chunk(seen.stamp_ns, ours.dt, ours.channels)

@@ -22,7 +22,7 @@ from qwen_vla_ros.serving.added_keys import KEY
 from qwen_vla_ros.serving.dialect import Message, RefusalError
 from qwen_vla_ros.serving.dictionary import MAX_PIXELS, PROMPT, RobotDictionary, read_rows
 from qwen_vla_ros.serving.metadata import ServerMetadata, WireSection
-from qwen_vla_ros.serving.question import Effort, Question
+from qwen_vla_ros.serving.request import InferenceRequest, ServerTiming
 from qwen_vla_ros.serving.wire import WireError, pack, unpack
 from qwen_vla_ros.types import ActionChunk, FloatArray
 
@@ -57,7 +57,7 @@ class Server:
     def greeting(self) -> None:
         """Say nothing: the client speaks first."""
 
-    def read(self, message: Message) -> Question | bytes | None:
+    def read(self, message: Message) -> InferenceRequest | bytes | None:
         """Understand a message; see `ServerEnd`."""
         envelope = Envelope.from_wire(unpack(message))
         self._seq = envelope.seq
@@ -68,15 +68,15 @@ class Server:
             return None
         if envelope.type != "observation":
             raise WireError(f"a message of type '{envelope.type[:40]}' is not for a server.")
-        seen, words = self._dictionary.observation(
-            _as_dictionary(envelope.payload), time.time_ns(), self._instruction
-        )
+        entries = _as_dictionary(envelope.payload)
+        seen, words = self._dictionary.observation(entries, time.time_ns(), self._instruction)
         self._state = seen.state
         if self._rows:
             return self._step()
-        return Question(observation=seen, instruction=words, is_new_episode=self._is_new_episode)
+        is_new = self._is_new_episode
+        return InferenceRequest(observation=seen, instruction=words, is_new_episode=is_new)
 
-    def answer(self, chunk: ActionChunk, effort: Effort) -> bytes:  # noqa: ARG002
+    def answer(self, chunk: ActionChunk, timing: ServerTiming) -> bytes:  # noqa: ARG002
         """Return the first step of a chunk; see `ServerEnd`."""
         self._is_new_episode = False
         rows = chunk.actions[: self._embodiment.file.prompt.execution_horizon]
@@ -130,18 +130,18 @@ class Client:
             ServerMetadata.from_wire(envelope.payload[KEY]).require(self._embodiment)
             self.knows_robot = True
 
-    def ask(self, question: Question) -> list[bytes]:
+    def ask(self, request: InferenceRequest) -> list[bytes]:
         """Return the observation, after the start of an episode; see `ClientEnd`."""
-        entries = self._dictionary.dictionary(question.observation, question.instruction)
+        entries = self._dictionary.dictionary(request.observation, request.instruction)
         entries["task_description"] = entries.pop(PROMPT)
         self._seq = next(self._seqs)
-        start = [_pack("episode_start", {"task": {"name": question.instruction}}, self._seq)]
+        start = [_pack("episode_start", {"task": {"name": request.instruction}}, self._seq)]
         return [
-            *(start if question.is_new_episode else []),
+            *(start if request.is_new_episode else []),
             _pack("observation", entries, self._seq),
         ]
 
-    def read(self, message: Message, question: Question) -> ActionChunk:
+    def read(self, message: Message, request: InferenceRequest) -> ActionChunk:
         """Return the step as a chunk; see `ClientEnd`."""
         envelope = Envelope.from_wire(unpack(message))
         payload = envelope.payload
@@ -150,7 +150,7 @@ class Client:
         if envelope.type != "action" or not isinstance(payload, dict):
             raise WireError(f"an action is needed, not a message of type '{envelope.type[:40]}'.")
         if envelope.seq != self._seq:
-            raise WireError("the answer is to another question.")
+            raise WireError("the answer is to another request.")
         ours, step = self._embodiment, payload.get("actions")
         if isinstance(step, np.ndarray) and step.ndim == 1:
             step = step[None]
@@ -160,7 +160,7 @@ class Client:
             raise WireError("'actions': no rows.")
         held = np.repeat(rows[-1:], horizon - len(rows), axis=0)
         return ActionChunk(
-            stamp_ns=question.observation.stamp_ns,
+            stamp_ns=request.observation.stamp_ns,
             dt=ours.dt,
             channels=ours.channels,
             actions=np.concatenate([rows, held]),

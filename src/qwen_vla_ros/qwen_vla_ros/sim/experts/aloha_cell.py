@@ -16,7 +16,7 @@ from qwen_vla_ros.embodiment.kinematics import Kinematics
 from qwen_vla_ros.errors import InstructionError
 from qwen_vla_ros.sim.reference import Reference, share_speed
 from qwen_vla_ros.sim.target import named_object
-from qwen_vla_ros.sim.transfer_script import CLOSED, OPEN, SIDES, Grip, Sensed, TransferScript
+from qwen_vla_ros.sim.transfer_script import CLOSED, OPEN, SIDES, Grip, SensedState, TransferScript
 from qwen_vla_ros.types import ActionChunk, FloatArray, Observation, Prompt, rest_chunk
 
 GRIP_POINT_M = (0.14, 0.0, 0.0)
@@ -116,9 +116,11 @@ class Expert:
 
     # Sensing ---------------------------------------------------------------------------------
 
-    def _sense(self, observation: Observation, joints: FloatArray, cube: FloatArray) -> Sensed:
+    def _sense(
+        self, observation: Observation, joints: FloatArray, cube: FloatArray
+    ) -> SensedState:
         channels = dict(zip(self._embodiment.channels, observation.state, strict=True))
-        return Sensed(
+        return SensedState(
             tips={side: self._tip(side, joints) for side in SIDES},
             openness={side: float(channels[f"{side}_gripper"]) for side in SIDES},
             cube=cube[:3],
@@ -152,7 +154,7 @@ class Expert:
 
     # Planning --------------------------------------------------------------------------------
 
-    def _plan(self, stamp_ns: int, joints: FloatArray, sensed: Sensed) -> FloatArray:
+    def _plan(self, stamp_ns: int, joints: FloatArray, sensed: SensedState) -> FloatArray:
         """Return the next rows (H, J)."""
         grips = self._script.grips()
         planned = self._reference.position_at(stamp_ns)

@@ -10,8 +10,8 @@ from qwen_vla_ros.types import FloatArray, Observation
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
-    """One question.
+class InferenceRequest:
+    """One request.
 
     Attributes:
         observation: What the robot senses.
@@ -28,7 +28,7 @@ class Question:
     deadline_s: float = math.inf
 
 
-class Effort(NamedTuple):
+class ServerTiming(NamedTuple):
     """Seconds that an answer took on the server.
 
     Attributes:

@@ -1,17 +1,28 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ConfigDict
 
-from qwen_vla_ros.embodiment.yaml_file import MAX_BYTES, parse_yaml, read_yaml
-from qwen_vla_ros.errors import EmbodimentError
+from qwen_vla_ros.data_file import (
+    MAX_JSON_BYTES,
+    MAX_YAML_BYTES,
+    parse_yaml,
+    read_json,
+    read_object,
+    read_yaml,
+    write_json,
+)
+from qwen_vla_ros.errors import CheckpointError, EmbodimentError
 
-GOOD = (Path(__file__).parents[3] / "config" / "embodiments" / "aloha_sim.yaml").read_text()
+GOOD = (Path(__file__).parents[2] / "config" / "embodiments" / "aloha_sim.yaml").read_text()
 
 
 def refusal(text: str) -> str:
@@ -112,7 +123,7 @@ def test_decimal_numbers_are_read(text: str, value: float):
 
 def test_a_file_that_is_too_large_is_refused_unread(tmp_path: Path):
     path = tmp_path / "big.yaml"
-    path.write_bytes(b"#" * (MAX_BYTES + 1))
+    path.write_bytes(b"#" * (MAX_YAML_BYTES + 1))
     with pytest.raises(EmbodimentError, match="larger than 262144 bytes"):
         read_yaml(path)
 
@@ -126,6 +137,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path):
         read_yaml(tmp_path / "absent.yaml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["a: " + "x" * 250_000, "#" * 250_000, "a: '" + "\n" * 250_000, "- " * 100_000]
 )
@@ -165,6 +177,7 @@ QuotedText.add_representer(
 )
 
 
+@pytest.mark.slow
 @given(PLAIN)
 @settings(max_examples=100, deadline=None)
 def test_quoted_data_comes_back_as_it_was(data: object):
@@ -172,6 +185,7 @@ def test_quoted_data_comes_back_as_it_was(data: object):
     assert parse_yaml(text, "robot.yaml").data == {"top": tuples(data)}
 
 
+@pytest.mark.slow
 @given(st.text(max_size=200) | st.text("ab:-[]{}&*!|>'\"%#?, \n\t", max_size=60))
 @settings(max_examples=400, deadline=None)
 def test_any_text_is_read_or_refused_in_a_sentence(text: str):
@@ -185,3 +199,51 @@ def test_any_text_is_read_or_refused_in_a_sentence(text: str):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_damaged_good_file_is_read_or_refused_in_a_sentence(at: int, cut: int, put: str):
     assert told_about(GOOD[:at] + put + GOOD[at + cut :]).startswith("robot.yaml:")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cart:
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+    wheels: tuple[float, ...]
+    colour: str | None = None
+
+
+def test_what_is_written_is_read_back(tmp_path: Path):
+    cart = Cart(wheels=(0.1, 0.2), colour="red")
+    write_json(tmp_path / "cart.json", cart)
+    assert read_json(tmp_path / "cart.json", Cart) == cart
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"wheels": [], "wheels": []}', "a name occurs twice"),
+        ('{"wheels": [{"radius": 1, "radius": 2}]}', "a name occurs twice"),
+        ("[]", "must be an object"),
+        ("[" * 100_000, "cannot be read as JSON"),
+        ("{", "cannot be read as JSON"),
+    ],
+)
+def test_what_is_no_json_object_is_refused(tmp_path: Path, text: str, sentence: str):
+    (tmp_path / "cart.json").write_text(text)
+    with pytest.raises(CheckpointError, match=f"cart.json: .*{sentence}"):
+        read_json(tmp_path / "cart.json", Cart)
+
+
+def test_a_file_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch):
+    def refuse(_path):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "a.json").write_text("{}")
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(CheckpointError, match=r"a\.json: cannot be read: Permission denied\."):
+        read_object(tmp_path / "a.json")
+
+
+def test_a_missing_and_an_oversized_file_are_refused_unread(tmp_path: Path):
+    with pytest.raises(CheckpointError, match=r"a\.json: missing"):
+        read_object(tmp_path / "a.json")
+    with (tmp_path / "b.json").open("wb") as file:
+        file.truncate(MAX_JSON_BYTES + 1)
+    with pytest.raises(CheckpointError, match=f"larger than {MAX_JSON_BYTES} bytes"):
+        read_object(tmp_path / "b.json")

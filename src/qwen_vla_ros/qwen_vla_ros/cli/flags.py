@@ -14,12 +14,12 @@ from qwen_vla_ros.options import Option, Options
 T = TypeVar("T", bound=Options)
 
 
-def takes(options: type[T]) -> Callable[[Callable[[T], int]], Callable[..., None]]:
+def with_flags(options: type[T]) -> Callable[[Callable[[T], int]], Callable[..., None]]:
     """Give a command a flag for every option, and the options for its argument."""
 
     def decorate(run: Callable[[T], int]) -> Callable[..., None]:
-        def command(**said: Any) -> None:
-            raise typer.Exit(run(options(**said)))
+        def command(**given: Any) -> None:
+            raise typer.Exit(run(options(**given)))
 
         command.__name__, command.__doc__ = run.__name__, run.__doc__
         flags = [_flag(each) for each in options.declared()]

@@ -1,4 +1,4 @@
-"""Reads a YAML file that cannot mean two things.
+"""Reads files of data strictly: YAML that people write, JSON that programs write.
 
 YAML readers disagree: `on` is a boolean to one and a word to another, `1e3` a word or a number, a
 key given twice counts once. On a safety limit none of that may be left to the reader, so the file
@@ -7,17 +7,20 @@ is read event by event and everything ambiguous is refused with its line.
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
-from qwen_vla_ros.embodiment.problems import Loc, dotted, label, printable
-from qwen_vla_ros.errors import EmbodimentError
+from qwen_vla_ros.errors import CheckpointError, EmbodimentError, QwenVlaError
+from qwen_vla_ros.problems import Loc, Problems, dotted, label, printable
 
-MAX_BYTES = 256 * 1024
+MAX_YAML_BYTES = 256 * 1024
+MAX_JSON_BYTES = 2**20
 MAX_DEPTH = 16
 MAX_NODES = 10_000
 
@@ -32,6 +35,7 @@ _BOOLEAN_LIKE = frozenset(("y", "n", "yes", "no", "on", "off"))
 _BOOLEANS = {"true": True, "false": False}
 
 Data = dict[str, "Data"] | tuple["Data", ...] | str | int | float | bool
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,21 +46,88 @@ class YamlFile:
     lines: dict[Loc, int]
 
 
+def read_text(path: Path, max_bytes: int, error: type[QwenVlaError]) -> str:
+    """Return the text of a file, without a byte order mark.
+
+    Raises:
+        QwenVlaError: An `error` when the file is missing, too large, or not UTF-8.
+    """
+    try:
+        if path.stat().st_size > max_bytes:
+            raise error(f"{label(path)}: larger than {max_bytes} bytes.")
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as reason:
+        raise error(f"{label(path)}: cannot be read: {reason.strerror}.") from None
+    except UnicodeDecodeError:
+        raise error(f"{label(path)}: is not UTF-8 text.") from None
+
+
+def read_json(path: Path, kind: type[T]) -> T:
+    """Return the content of a file as a `kind`.
+
+    Raises:
+        CheckpointError: When the file is missing, too large, or not what `kind` describes; with
+            the places in it and what is allowed there.
+    """
+    text = _read_json_text(path)
+    parse_object(path, text)
+    try:
+        return TypeAdapter(kind).validate_json(text)
+    except ValidationError as error:
+        problems = Problems(path, kind=CheckpointError)
+        problems.explain(error, kind)
+        raise problems.error() from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file that somebody else describes.
+
+    Raises:
+        CheckpointError: When the file is missing, too large, or no object.
+    """
+    return parse_object(path, _read_json_text(path))
+
+
+def parse_object(path: Path, raw: str | bytes) -> dict[str, Any]:
+    """Return the JSON object in `raw`, which was read from `path`.
+
+    Raises:
+        CheckpointError: When it is no JSON, no object, or has a name twice.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("a name occurs twice")
+        return dict(pairs)
+
+    try:
+        value = json.loads(raw, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: must be an object.")
+    return value
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a dataclass or plain value, indented for people."""
+    data = TypeAdapter(type(value)).dump_python(value, mode="json")
+    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+
+def _read_json_text(path: Path) -> str:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: missing; the folder is not complete without it.")
+    return read_text(path, MAX_JSON_BYTES, CheckpointError)
+
+
 def read_yaml(path: Path) -> YamlFile:
     """Read a file strictly.
 
     Raises:
         EmbodimentError: With the line of the first thing that is not plain, unambiguous YAML.
     """
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise EmbodimentError(f"{label(path)}: larger than {MAX_BYTES} bytes.")
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise EmbodimentError(f"{label(path)}: cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise EmbodimentError(f"{label(path)}: is not UTF-8 text.") from None
-    return parse_yaml(text, label(path))
+    return parse_yaml(read_text(path, MAX_YAML_BYTES, EmbodimentError), label(path))
 
 
 def parse_yaml(text: str, name: str) -> YamlFile:
@@ -80,106 +151,72 @@ def parse_yaml(text: str, name: str) -> YamlFile:
         raise EmbodimentError(f"{name}: an escape in a quoted text is no character.") from None
 
 
-@dataclass
-class _Open:
-    """A mapping or sequence whose end has not come yet."""
-
-    loc: Loc
-    mapping: dict[str, Data] | None
-    items: list[Data] = field(default_factory=list)
-    key: str | None = None
-
-    @property
-    def needs_key(self) -> bool:
-        return self.mapping is not None and self.key is None
-
-    def next_loc(self) -> Loc:
-        if self.mapping is None:
-            return (*self.loc, len(self.items))
-        return self.loc if self.key is None else (*self.loc, self.key)
-
-
 class _Reader:
-    """Builds data from parse events, without recursion: depth costs nothing and is capped."""
+    """Builds data from parse events; the cap on depth makes recursion safe."""
 
     def __init__(self, loader: yaml.SafeLoader, name: str) -> None:
         self._loader = loader
         self._name = name
         self._lines: dict[Loc, int] = {}
-        self._stack: list[_Open] = []
         self._nodes = 0
-        self._documents = 0
-        self._result: Data | None = None
 
     def read(self) -> YamlFile:
+        data: Data | None = None
         while self._loader.check_event():
-            event = self._loader.get_event()  # type: ignore[no-untyped-call]
-            if isinstance(event, yaml.DocumentStartEvent):
-                self._start_document(event)
-            elif isinstance(event, yaml.NodeEvent):
-                self._start_node(event)
-            elif isinstance(event, yaml.CollectionEndEvent):
-                done = self._stack.pop()
-                self._put(tuple(done.items) if done.mapping is None else done.mapping)
-        if self._result is None:
+            event = self._next()
+            if not isinstance(event, yaml.DocumentStartEvent):
+                continue
+            if data is not None:
+                self._fail(event, "a second document starts here; one file is one robot.")
+            if event.version or event.tags:
+                self._fail(event, "directives (%YAML, %TAG) are not allowed.")
+            data = self._node(self._next(), ())
+        if data is None:
             raise EmbodimentError(f"{self._name}: the file is empty.")
-        return YamlFile(self._result, self._lines)
+        return YamlFile(data, self._lines)
 
-    def _start_document(self, event: yaml.DocumentStartEvent) -> None:
-        self._documents += 1
-        if self._documents > 1:
-            self._fail(event, "a second document starts here; one file is one robot.")
-        if event.version or event.tags:
-            self._fail(event, "directives (%YAML, %TAG) are not allowed.")
+    def _next(self) -> yaml.Event:
+        event: yaml.Event = self._loader.get_event()  # type: ignore[no-untyped-call]
+        return event
 
-    def _start_node(self, event: yaml.NodeEvent) -> None:
-        parent = self._stack[-1] if self._stack else None
-        loc = parent.next_loc() if parent else ()
+    def _node(self, event: yaml.Event, loc: Loc) -> Data:
         self._check_node(event, loc)
-        if parent is not None and parent.needs_key:
-            parent.key = self._key(event, parent)
-            return
         self._lines.setdefault(loc, _line(event))
         if isinstance(event, yaml.ScalarEvent):
-            self._put(self._scalar(event, loc))
-        else:
-            is_mapping = isinstance(event, yaml.MappingStartEvent)
-            self._stack.append(_Open(loc, {} if is_mapping else None))
+            return self._scalar(event, loc)
+        if isinstance(event, yaml.SequenceStartEvent):
+            items: list[Data] = []
+            while not isinstance(event := self._next(), yaml.SequenceEndEvent):
+                items.append(self._node(event, (*loc, len(items))))
+            return tuple(items)
+        block: dict[str, Data] = {}
+        while not isinstance(event := self._next(), yaml.MappingEndEvent):
+            key = self._key(event, loc)
+            block[key] = self._node(self._next(), (*loc, key))
+        return block
 
-    def _put(self, value: Data) -> None:
-        if not self._stack:
-            self._result = value
-            return
-        parent = self._stack[-1]
-        if parent.mapping is None:
-            parent.items.append(value)
-        elif parent.key is not None:
-            parent.mapping[parent.key] = value
-            parent.key = None
-
-    def _check_node(self, event: yaml.NodeEvent, loc: Loc) -> None:
+    def _check_node(self, event: yaml.Event, loc: Loc) -> None:
         self._nodes += 1
         if self._nodes > MAX_NODES:
             self._fail(event, f"more than {MAX_NODES} values.")
-        if len(self._stack) > MAX_DEPTH:
+        if len(loc) > MAX_DEPTH:
             self._fail(event, f"nested deeper than {MAX_DEPTH} levels.")
         if isinstance(event, yaml.AliasEvent):
             self._fail(event, f"alias '*{event.anchor}' is not allowed; write the value out.", loc)
-        if event.anchor is not None:
-            self._fail(event, f"anchor '&{event.anchor}' is not allowed.", loc)
-        if getattr(event, "tag", None) is not None:
-            self._fail(event, f"tag '{getattr(event, 'tag', '')}' is not allowed.", loc)
+        for kind, mark in (("anchor", "&"), ("tag", "")):
+            given = getattr(event, kind, None)
+            if given is not None:
+                self._fail(event, f"{kind} '{mark}{given}' is not allowed.", loc)
 
-    def _key(self, event: yaml.NodeEvent, parent: _Open) -> str:
+    def _key(self, event: yaml.Event, block: Loc) -> str:
+        self._check_node(event, block)
         if not isinstance(event, yaml.ScalarEvent):
-            self._fail(event, "a list or block cannot be a key; a key is a word.", parent.loc)
-        key = self._scalar(event, parent.loc)
+            self._fail(event, "a list or block cannot be a key; a key is a word.", block)
+        key = self._scalar(event, block)
         if not isinstance(key, str) or not key:
-            self._fail(
-                event, f"'{event.value[:40]}' cannot be a key; a key is a word.", parent.loc
-            )
-        loc = (*parent.loc, key)
-        if parent.mapping is not None and key in parent.mapping:
+            self._fail(event, f"'{event.value[:40]}' cannot be a key; a key is a word.", block)
+        loc = (*block, key)
+        if loc in self._lines:
             self._fail(event, f"given twice; the first is on line {self._lines[loc]}.", loc)
         self._lines[loc] = _line(event)
         return key

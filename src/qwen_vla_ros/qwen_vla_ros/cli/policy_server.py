@@ -13,11 +13,11 @@ from typing import IO
 
 from qwen_vla_ros.errors import NotReadyError
 
-GOODBYE_S = 5.0
+SHUTDOWN_S = 5.0
 
 
 @contextmanager
-def served(robot: str, checkpoint: Path, seed: int, log: Path) -> Iterator[str]:
+def policy_server(robot: str, checkpoint: Path, seed: int, log: Path) -> Iterator[str]:
     """Start `qwen-vla serve` on a free port of this machine and yield its address.
 
     Its output goes to the file `log`.
@@ -41,7 +41,7 @@ def served(robot: str, checkpoint: Path, seed: int, log: Path) -> Iterator[str]:
     finally:
         process.terminate()
         try:
-            process.wait(GOODBYE_S)
+            process.wait(SHUTDOWN_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
