@@ -83,7 +83,8 @@ def test_a_gradient_is_the_familys_in_every_weight(backbone, ask):
     """Of a padded batch, and of a function in which every real token has a say."""
     samples = [ask(ONE), ask(SQUARES, "put the red cube into the blue bowl " * 4)]
     inputs = collate(samples)
-    weights = torch.randn(*inputs.token_ids.shape, 64) * inputs.mask.unsqueeze(-1)
+    chance = torch.Generator().manual_seed(0)
+    weights = torch.randn(*inputs.token_ids.shape, 64, generator=chance) * inputs.mask.unsqueeze(-1)
     mine, other = deepcopy(backbone), deepcopy(backbone)
     family = as_family(other)
     context = mine(mine.lay_out(inputs), inputs.stills)
@@ -94,7 +95,7 @@ def test_a_gradient_is_the_familys_in_every_weight(backbone, ask):
     for name, parameter in mine.named_parameters():
         wanted = expected[name].grad
         assert wanted.abs().max() > 0, name
-        assert_same(parameter.grad, wanted, atol=1e-3 * float(wanted.abs().max()) + 3e-5)
+        assert_same(parameter.grad, wanted, atol=1e-3 * float(wanted.abs().max()) + 1e-4)
 
 
 def test_a_prompt_of_several_chunks_is_read_the_same(backbone, ask):
