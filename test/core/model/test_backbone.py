@@ -84,7 +84,9 @@ def test_a_gradient_is_the_familys_in_every_weight(backbone, ask):
     samples = [ask(ONE), ask(SQUARES, "put the red cube into the blue bowl " * 4)]
     inputs = collate(samples)
     chance = torch.Generator().manual_seed(0)
-    weights = torch.randn(*inputs.token_ids.shape, 64, generator=chance) * inputs.mask.unsqueeze(-1)
+    weights = torch.randn(*inputs.token_ids.shape, 64, generator=chance) * inputs.mask.unsqueeze(
+        -1
+    )
     mine, other = deepcopy(backbone), deepcopy(backbone)
     family = as_family(other)
     context = mine(mine.lay_out(inputs), inputs.stills)
