@@ -76,27 +76,32 @@ def _check_joint(limits: JointLimits, joint: UrdfJoint, loc: Loc, problems: Prob
         )
 
 
-def stop_time(velocity: float, acceleration: float, rate_hz: float) -> float:
-    """Return the seconds from a fault to rest: one period to see it, then the braking."""
-    return 1.0 / rate_hz + velocity / acceleration
+JOINT_PERIODS = 2.0
+"""Of the gate, from a fault to the first step of the brake: what joints follow is sent ahead."""
+BASE_PERIODS = 1.0
 
 
-def stop_travel(velocity: float, acceleration: float, rate_hz: float) -> float:
+def stop_time(velocity: float, acceleration: float, delay_s: float) -> float:
+    """Return the seconds from a fault to rest: `delay_s` until the brake begins, then braking."""
+    return delay_s + velocity / acceleration
+
+
+def stop_travel(velocity: float, acceleration: float, delay_s: float) -> float:
     """Return the farthest way from a fault to rest, in the unit of the velocity times seconds."""
-    return velocity / rate_hz + velocity**2 / (2.0 * acceleration)
+    return velocity * delay_s + velocity**2 / (2.0 * acceleration)
 
 
 def _check_stop(limits: JointLimits, rate_hz: float, loc: Loc, problems: Problems) -> None:
     velocity, acceleration = limits.velocity, limits.acceleration
-    seconds = stop_time(velocity, acceleration, rate_hz)
-    braking = MAX_JOINT_STOP_S - 1.0 / rate_hz
+    seconds = stop_time(velocity, acceleration, JOINT_PERIODS / rate_hz)
+    braking = MAX_JOINT_STOP_S - JOINT_PERIODS / rate_hz
     if seconds <= MAX_JOINT_STOP_S + 1e-9:
         return
     if braking <= 0:
         problems.add(
             ("command", "rate_hz"),
             f"{rate_hz:g} Hz leaves no time to stop a joint within {MAX_JOINT_STOP_S:g} s; "
-            f"it must be above {1.0 / MAX_JOINT_STOP_S:g}.",
+            f"it must be above {JOINT_PERIODS / MAX_JOINT_STOP_S:g}.",
         )
         return
     problems.add(
@@ -145,7 +150,7 @@ def _check_base(file: EmbodimentFile, problems: Problems) -> None:
         is_suspect(acceleration, rate, place, problems, MAX_BASE_ACCELERATION[rate])
         if is_suspect(velocity, f"{unit}/s", (*loc, f"{axis}_velocity"), problems):
             continue
-        seconds = stop_time(velocity, acceleration, file.command.rate_hz)
+        seconds = stop_time(velocity, acceleration, BASE_PERIODS / file.command.rate_hz)
         if seconds > MAX_BASE_STOP_S + 1e-9:
             problems.add(
                 place,

@@ -13,7 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
-from qwen_vla_ros.embodiment.limits_check import stop_time, stop_travel
+from qwen_vla_ros.embodiment.limits_check import (
+    BASE_PERIODS,
+    JOINT_PERIODS,
+    stop_time,
+    stop_travel,
+)
 from qwen_vla_ros.embodiment.schema import BaseLimits, CameraSpec, ChannelSpec, Fit
 from qwen_vla_ros.problems import label
 
@@ -109,7 +114,7 @@ def _state(embodiment: Embodiment) -> Table:
 
 
 def _joints(embodiment: Embodiment) -> Table:
-    rate_hz = embodiment.file.command.rate_hz
+    delay_s = JOINT_PERIODS / embodiment.file.command.rate_hz
     title = (
         "action and its envelope: a stop is from top speed to rest, its travel the farthest way"
     )
@@ -133,14 +138,14 @@ def _joints(embodiment: Embodiment) -> Table:
             f"{math.degrees(velocity):.0f}" if turns else "-",
             f"{joint.velocity:.4g}",
             f"{acceleration:g}",
-            f"{1000 * stop_time(velocity, acceleration, rate_hz):.0f} ms",
-            f"{stop_travel(velocity, acceleration, rate_hz):.3f}",
+            f"{1000 * stop_time(velocity, acceleration, delay_s):.0f} ms",
+            f"{stop_travel(velocity, acceleration, delay_s):.3f}",
         )
     return table
 
 
 def _base(base: BaseLimits, embodiment: Embodiment) -> Table:
-    rate_hz = embodiment.file.command.rate_hz
+    delay_s = BASE_PERIODS / embodiment.file.command.rate_hz
     channels = ", ".join(f"{c.name} [{c.unit}]" for c in embodiment.file.action)
     table = _table(
         f"waypoints ({channels}) and envelope", "", "speed", "acceleration", "stop", "travel"
@@ -150,12 +155,12 @@ def _base(base: BaseLimits, embodiment: Embodiment) -> Table:
         ("angular", base.angular_velocity, base.angular_acceleration, "rad", 180 / math.pi, "deg"),
     )
     for name, velocity, acceleration, unit, factor, travel_unit in rows:
-        travel = factor * stop_travel(velocity, acceleration, rate_hz)
+        travel = factor * stop_travel(velocity, acceleration, delay_s)
         table.add_row(
             name,
             f"{velocity:g} {unit}/s",
             f"{acceleration:g} {unit}/s^2",
-            f"{1000 * stop_time(velocity, acceleration, rate_hz):.0f} ms",
+            f"{1000 * stop_time(velocity, acceleration, delay_s):.0f} ms",
             f"{travel:.3g} {travel_unit}",
         )
     return table

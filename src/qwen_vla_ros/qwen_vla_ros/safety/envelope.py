@@ -136,14 +136,14 @@ class JointEnvelope:
 
     def _require_short_stops(self, embodiment: Embodiment) -> None:
         period = 1.0 / embodiment.file.command.rate_hz
-        times = self.velocity / self.acceleration + period
+        times = self.velocity / self.acceleration + 2 * period
         outputs = embodiment.file.command.outputs
         is_timed = any(load_backend(output.backend).is_timed for output in outputs)
         for joint, time in zip(self.names, times, strict=True):
             if is_timed and time > LONGEST_TRAJECTORY_S + SLACK:
                 raise EmbodimentError(
                     f"{embodiment.path}: safety.joints.{joint}: a stop takes {time:.3f} s "
-                    "(velocity / acceleration + 1 / command.rate_hz), but a trajectory may cover "
+                    "(velocity / acceleration + 2 / command.rate_hz), but a trajectory may cover "
                     f"{LONGEST_TRAJECTORY_S} s. Allow less velocity or more acceleration."
                 )
 
