@@ -50,5 +50,6 @@ def _node(spec: NodeSpec) -> Node:
         parameters=[dict(spec.parameters)],
         remappings=list(spec.remappings),
         ros_arguments=spec.ros_flags,
+        additional_env=dict(spec.environment),
         output="screen",
     )

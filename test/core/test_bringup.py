@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -124,3 +126,17 @@ def test_a_real_robots_network_is_left_to_its_owner(monkeypatch):
     assert "ROS_AUTOMATIC_DISCOVERY_RANGE" in environment(one_host=True)
     assert "ROS_AUTOMATIC_DISCOVERY_RANGE" not in environment(one_host=False)
     assert "FASTRTPS_DEFAULT_PROFILES_FILE" not in environment(one_host=False)
+
+
+def test_the_gate_alone_is_kept_from_shared_memory_unless_somebody_chose(monkeypatch):
+    for variable in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
+        monkeypatch.delenv(variable, raising=False)
+    nodes = {node.name: node for node in Bringup(robot="aloha_sim", policy="expert").nodes()}
+    (profile,) = nodes.pop("gate").environment.values()
+    content = Path(profile).read_text()
+    assert "UDPv4" in content
+    assert "<type>SHM" not in content
+    assert all(not node.environment for node in nodes.values())
+    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", "/mine.xml")
+    gate = Bringup(robot="aloha_sim", policy="expert").nodes()[1]
+    assert gate.environment == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import os
 import signal
 import subprocess
 import sys
@@ -89,10 +90,13 @@ def pytest_runtest_setup() -> None:
 class NodeProcess:
     """One node of the stack as a process; its output is kept."""
 
-    def __init__(self, executable: str, arguments: list[str]) -> None:
+    def __init__(
+        self, executable: str, arguments: list[str], environment: Mapping[str, str] | None = None
+    ) -> None:
         self._lines: list[str] = []
         self._process = subprocess.Popen(
             [sys.executable, "-m", f"qwen_vla_ros.nodes.{executable}", *arguments],
+            env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -199,7 +203,7 @@ class RosGraph:
     def bring_up(self, bringup: Bringup) -> dict[str, NodeProcess]:
         """Start a whole robot; returns its processes by name."""
         processes = {
-            spec.name: NodeProcess(spec.executable, spec.ros_arguments())
+            spec.name: NodeProcess(spec.executable, spec.ros_arguments(), spec.environment)
             for spec in bringup.nodes()
         }
         self._processes += processes.values()

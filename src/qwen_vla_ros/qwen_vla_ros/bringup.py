@@ -10,9 +10,10 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
@@ -34,6 +35,7 @@ class NodeSpec:
         parameters: Values by parameter name.
         remappings: (from, to) pairs.
         logs_to_disk: Whether ROS writes the node's log to a file, and may wait for the disk.
+        environment: Variables of this process alone.
         stop_order: Processes with a lower number are stopped first: what commands before what
             brakes, what brakes before what moves.
     """
@@ -44,6 +46,7 @@ class NodeSpec:
     parameters: Mapping[str, Value]
     remappings: tuple[tuple[str, str], ...] = ()
     logs_to_disk: bool = True
+    environment: Mapping[str, str] = field(default_factory=dict)
     stop_order: int = 0
 
     @property
@@ -116,16 +119,15 @@ class Bringup(BringupOptions):
         parameters: Mapping[str, Value],
         remappings: tuple[tuple[str, str], ...],
         stop_order: int,
-        *,
-        logs_to_disk: bool = True,
+        **special: Any,
     ) -> NodeSpec:
         return NodeSpec(
             executable=executable,
             namespace=self.namespace.strip("/"),
             parameters={"embodiment": str(self.embodiment.path), **parameters},
             remappings=remappings,
-            logs_to_disk=logs_to_disk,
             stop_order=stop_order,
+            **special,
         )
 
     def _policy(self) -> NodeSpec:
@@ -156,6 +158,8 @@ class Bringup(BringupOptions):
             ),
             stop_order=1,
             logs_to_disk=False,
+            # Whoever joins the graph may not make the gate wait for its shared memory.
+            environment=fastdds_profile("_udp"),
         )
 
     def _simulator(self) -> NodeSpec:
@@ -174,7 +178,6 @@ def environment(*, one_host: bool) -> dict[str, str]:
         one_host: All processes run on this machine, as with a simulator: keep discovery and
             traffic on it. A real robot's network is its owner's to configure.
     """
-    distro = os.environ.get("ROS_DISTRO", "jazzy")
     wanted = {
         # Two compute threads that wait by spinning starve everything else on few cores.
         "OMP_WAIT_POLICY": "PASSIVE",
@@ -184,12 +187,18 @@ def environment(*, one_host: bool) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
     }
     if one_host:
-        variable = "FASTRTPS" if distro in {"humble", "jazzy"} else "FASTDDS"
-        name = "jazzy" if distro in {"humble", "jazzy"} else "kilted"
-        wanted[f"{variable}_DEFAULT_PROFILES_FILE"] = str(
-            share_folder() / f"config/fastdds/{name}.xml"
-        )
+        wanted |= fastdds_profile("")
         wanted["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     if Path(sys.prefix, "share/ament_index").is_dir():
         wanted["AMENT_PREFIX_PATH"] = sys.prefix  # ROS from wheels: nothing was sourced
     return {name: value for name, value in wanted.items() if name not in os.environ}
+
+
+def fastdds_profile(suffix: str) -> dict[str, str]:
+    """Return the variable that chooses one of our profiles; none where the user chose already."""
+    is_old = os.environ.get("ROS_DISTRO", "jazzy") in {"humble", "jazzy"}
+    variable = f"{'FASTRTPS' if is_old else 'FASTDDS'}_DEFAULT_PROFILES_FILE"
+    if variable in os.environ:
+        return {}
+    name = f"{'jazzy' if is_old else 'kilted'}{suffix}.xml"
+    return {variable: str(share_folder() / "config/fastdds" / name)}

@@ -57,7 +57,7 @@ class Supervisor:
         for node, program in zip(self._nodes, self._programs, strict=True):
             process = subprocess.Popen(
                 [*program, *node.ros_arguments()],
-                env=self._environment,
+                env={**self._environment, **node.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
