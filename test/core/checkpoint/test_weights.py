@@ -58,6 +58,7 @@ def test_the_language_head_stays_tied_to_the_embedding(config, tiny, tmp_path):
         assert qwen.lm_head.weight is qwen.model.language_model.embed_tokens.weight
 
 
+@pytest.mark.slow
 def test_casting_while_loading_is_casting_after_loading(config, tiny, tmp_path):
     save_weights(tmp_path, tiny.model)
     direct = load_weights(tmp_path, config, CPU, torch.bfloat16)
@@ -83,6 +84,7 @@ def test_fresh_weights_are_spread_as_those_of_a_built_model(dtype):
         assert top <= 1.5 * high + 1e-6, name
 
 
+@pytest.mark.slow
 def test_fresh_weights_depend_on_the_seed_alone(config):
     state = torch.random.get_rng_state()
     one, other = fresh_model(config, 3), fresh_model(config, 4)
@@ -114,6 +116,7 @@ def test_the_weights_of_a_backbone_are_taken_and_the_decoder_is_the_seeds(config
         assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_several_files_hold_what_one_file_holds(config, tiny, tmp_path):
     one, several = tmp_path / "one", tmp_path / "several"
     one.mkdir()
@@ -155,6 +158,7 @@ def test_the_digest_sees_one_bit(config, tmp_path):
     assert digests[0] != digests[1]
 
 
+@pytest.mark.slow
 def test_the_papers_model_in_bfloat16_keeps_some_weights_exact():
     slots = model_slots(PAPER, torch.bfloat16)
     exact = {name for name, slot in slots.items() if slot.dtype == torch.float32}

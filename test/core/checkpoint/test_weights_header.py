@@ -97,6 +97,7 @@ def test_a_missing_file_is_refused(tmp_path):
         read_header(tmp_path / "model.safetensors")
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_spoilt_header_is_read_or_refused_and_nothing_else(tmp_path_factory, data):
