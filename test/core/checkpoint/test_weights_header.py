@@ -69,6 +69,7 @@ def test_a_huge_header_is_refused_unread(tmp_path):
     assert peak < 2**20
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_tensors_are_refused(tmp_path):
     header = b"{" + b",".join(b'"%x":0' % index for index in range(100_000)) + b"}"
     with pytest.raises(CheckpointError, match="100000 tensors; at most 20000"):

@@ -66,6 +66,7 @@ ticks = st.tuples(st.floats(0, PERIOD_MS), st.integers(0, 6)).map(
 )
 
 
+@pytest.mark.slow
 @given(old=chunks(), new=chunks(stamp_ms=60), tick=ticks)
 def test_no_step_is_longer_than_the_speed_limit_allows(old, new, tick):
     seam_ms, phase = tick
