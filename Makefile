@@ -27,7 +27,7 @@ demo: setup ## two simulated robots, a video of each, and a summary in out/demo
 test: setup ## all tests; choose some with TEST="test/core -k prompt"
 	@$(ENTER) $(BIN)/pytest --durations=10 $(TEST)
 
-test-fast: setup ## what needs no ROS and no patience: a minute
+test-fast: setup ## what needs no ROS and no patience: half a minute
 	@$(ENTER) $(BIN)/pytest -m "not ros and not slow" $(TEST)
 
 coverage: .venv ## which lines and branches the tests without ROS reach

@@ -76,6 +76,7 @@ def test_colcon_lists_exactly_three_packages(root):
     assert run.stdout.split() == ["qwen_vla", "qwen_vla_msgs", "qwen_vla_ros"]
 
 
+@pytest.mark.slow
 def test_qwen_vla_ros_declares_what_it_imports(root, modules):
     used = set().union(*map(imported, modules.values())) - {"qwen_vla_ros"} - set(PINNED)
     wanted = {KEYS.get(name, name) for name in used}

@@ -429,9 +429,7 @@ def test_deactivating_brakes_and_activating_again_does_not_arm(moving):
 def test_an_interrupt_brings_the_arm_to_rest_and_ends_well(cell):
     cell.rests()
     cell.moves()
-    begin_s = time.monotonic()
-    assert cell.gate.interrupt(3) == 0
-    assert time.monotonic() - begin_s < 2.0
+    assert cell.gate.interrupt(START_S) == 0
     time.sleep(0.3)
     assert cell.arms.rests()
     assert not any(cell.arms.commands[-1][1].points[0].velocities)
@@ -483,30 +481,27 @@ def test_with_a_second_gate_neither_lets_itself_be_armed(ros_graph, aloha):
         assert "another publisher" in answer or "a second gate publishes" in answer
 
 
-def test_the_gate_process_knows_no_model_nor_simulator_and_starts_in_a_second():
+def test_the_gate_process_knows_no_model_nor_simulator():
     code = (
-        # Of the processor's time: what others take of it meanwhile says nothing about the gate.
-        "import time; begin = time.process_time()\n"
         "import sys, qwen_vla_ros.nodes.gate\n"
-        "from qwen_vla_ros.embodiment.load import load_embodiment\n"
-        "load_embodiment('aloha_sim')\n"
-        "print(time.process_time() - begin)\n"
         "from qwen_vla_ros.embodiment.backend import BACKENDS, load_backend\n"
+        "from qwen_vla_ros.embodiment.load import load_embodiment\n"
         "from qwen_vla_ros.plugins import plugin_names\n"
+        "load_embodiment('aloha_sim')\n"
         "[load_backend(name) for name in plugin_names(BACKENDS)]\n"
-        "heavy = {'torch', 'transformers', 'mujoco', 'pinocchio', 'qwen_vla_ros.policy'}\n"
-        # The folder of the worlds is looked into, for their names.
-        "sim = {name for name in sys.modules if name.startswith('qwen_vla_ros.sim.')}\n"
-        "print(sorted(heavy & set(sys.modules) | sim - {'qwen_vla_ros.sim.worlds'}))\n"
+        "print(*sys.modules)\n"
     )
-    output = min(
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout.splitlines()
-        for _ in range(3)
-    )
-    assert output[1] == "[]"
-    assert float(output[0]) < 1.0
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.split())
+    assert "qwen_vla_ros.safety.gate" in loaded
+    # The folders of plugins are looked into, for their names.
+    for folder in ("sim.worlds", "serving.dialects"):
+        loaded -= {f"qwen_vla_ros.{folder}", f"qwen_vla_ros.{folder.partition('.')[0]}"}
+    rooms = ("model", "checkpoint", "policy", "training", "serving", "sim")
+    heavy = {"torch", "transformers", "mujoco", "pinocchio"}
+    heavy |= {f"qwen_vla_ros.{room}" for room in rooms}
+    assert {name for name in loaded if any(f"{name}.".startswith(f"{h}.") for h in heavy)} == set()
 
 
 def _seconds(duration) -> float:

@@ -133,11 +133,7 @@ def read_yaml(path: Path) -> YamlFile:
 def parse_yaml(text: str, name: str) -> YamlFile:
     """Read the text of a file; `name` is what errors call it."""
     try:
-        loader = yaml.SafeLoader(text)
-        try:
-            return _Reader(loader, name).read()
-        finally:
-            loader.dispose()
+        return _Reader(yaml.SafeLoader(text), name).read()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         sentence = printable(f"not valid YAML: {error.problem}.")

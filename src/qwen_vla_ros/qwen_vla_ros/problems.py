@@ -94,14 +94,19 @@ class Problems:
                 self.add(loc, f"'{value}' is already taken by {dotted(first[value])}.")
             first.setdefault(value, loc)
 
-    def explain(self, error: ValidationError, model: object) -> None:
-        """Note everything that pydantic found where the file should have been a `model`."""
+    def explain(
+        self, error: ValidationError, model: object, patterns: Mapping[str, str] | None = None
+    ) -> None:
+        """Note everything that pydantic found where the file should have been a `model`.
+
+        `patterns` has a sentence for a text that does not match, by its pattern.
+        """
         details = error.errors(include_url=False)
         # Another version explains every other problem.
         for detail in [each for each in details if _is_other_version(each)] or details:
             is_key = detail["loc"][-1:] == ("[key]",)
             loc = detail["loc"][:-1] if is_key else detail["loc"]
-            self.add(loc, _sentence(detail, model))
+            self.add(loc, _sentence(detail, model, patterns or {}))
 
     def error(self) -> QwenVlaError:
         """Return one error with a line per problem, in the order of the file, each once."""
@@ -118,7 +123,7 @@ class Problems:
         return self._lines.get(loc, 0)
 
 
-def _sentence(detail: ErrorDetails, model: object) -> str:
+def _sentence(detail: ErrorDetails, model: object, patterns: Mapping[str, str]) -> str:
     kind, loc, given = detail["type"], detail["loc"], detail["input"]
     context: dict[str, Any] = detail.get("ctx", {})
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
@@ -146,8 +151,8 @@ def _sentence(detail: ErrorDetails, model: object) -> str:
             return f'{given} is a number here; put it in quotes: "{given}".'
         return f"{_shown(given)} is not allowed.{suggest(str(given), allowed)}"
     if kind == "string_pattern_mismatch":
-        said = context.get("said") or f"does not match {context['pattern']}"
-        return f"{_shown(given)} {said}."
+        pattern = context["pattern"]
+        return f"{_shown(given)} {patterns.get(pattern, f'does not match {pattern}.')}"
     return f"{detail['msg']}."
 
 

@@ -14,6 +14,8 @@ from qwen_vla_ros.model.sampling import draw_noise
 from qwen_vla_ros.policy.qwen_vla import QwenVlaPolicy
 from qwen_vla_ros.prompt.build import build_prompt
 
+pytestmark = pytest.mark.slow
+
 LAYERS = ["q_proj", "in_proj_qkv", "down_proj", "qkv", "attention_out", "gate_up"]
 ONE = "base_model.model.decoder.blocks.1.gate_up.lora_{}.weight"
 
@@ -61,7 +63,6 @@ def made(tiny_folder, tmp_path, observed):
     return make
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -83,7 +84,6 @@ def test_an_adapter_of_peft_gives_the_same_outputs_merged(made, tiny_folder, obs
     assert abs(merged[1] - plain[1]).max() > 1e-3
 
 
-@pytest.mark.slow
 def test_an_adapter_that_was_not_trained_changes_nothing(made, tiny_folder):
     folder, _ = made(stirred=False)
     plain, merged = load_checkpoint(tiny_folder), load_checkpoint(tiny_folder, adapter=folder)
@@ -93,7 +93,6 @@ def test_an_adapter_that_was_not_trained_changes_nothing(made, tiny_folder):
         assert torch.equal(a, b), name
 
 
-@pytest.mark.slow
 def test_an_adapter_is_merged_into_bfloat16_weights_too(made, tiny_folder, observed):
     folder, expected = made()
     model = load_checkpoint(tiny_folder, dtype=torch.bfloat16, adapter=folder).model
@@ -121,7 +120,6 @@ def test_an_adapter_made_here_survives_its_files(tiny_folder, tmp_path, observed
         np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_a_new_adapter_changes_nothing_and_learns(tiny_folder, observed):
     model = load_checkpoint(tiny_folder).model
     before = outputs(model, observed)
@@ -141,7 +139,6 @@ def test_an_adapter_is_not_saved_over_something(tiny_folder, tmp_path):
         save_adapter(adapted, tmp_path / "taken", read_manifest(tiny_folder))
 
 
-@pytest.mark.slow
 def test_an_adapter_of_other_weights_is_refused(tiny_folder, tmp_path):
     save_adapter(
         add_adapter(load_checkpoint(tiny_folder).model), tmp_path / "a", read_manifest(tiny_folder)
@@ -160,7 +157,6 @@ def edit(folder, change):
     save_file(tensors, path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -212,7 +208,6 @@ def test_weights_that_do_not_fit_are_refused(made, tiny_folder, change, sentence
         load_checkpoint(tiny_folder, adapter=folder)
 
 
-@pytest.mark.slow
 def test_a_target_that_the_model_lacks_is_refused_with_what_was_meant(made, tiny_folder):
     folder, _ = made()
     path = folder / "adapter_config.json"
@@ -221,7 +216,6 @@ def test_a_target_that_the_model_lacks_is_refused_with_what_was_meant(made, tiny
         load_checkpoint(tiny_folder, adapter=folder)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adapter_model.bin", "hook.py", "training_args.bin"])
 def test_an_adapter_with_a_file_that_could_run_is_refused(made, tiny_folder, name):
     folder, _ = made()
@@ -230,7 +224,6 @@ def test_an_adapter_with_a_file_that_could_run_is_refused(made, tiny_folder, nam
         load_checkpoint(tiny_folder, adapter=folder)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
 def test_a_missing_file_of_an_adapter_is_named(made, tiny_folder, name):
     folder, _ = made()
@@ -244,7 +237,6 @@ def test_a_missing_adapter_is_refused(tiny_folder, tmp_path):
         load_checkpoint(tiny_folder, adapter=tmp_path / "nowhere")
 
 
-@pytest.mark.slow
 def test_a_policy_acts_with_an_adapter(made, tiny_folder, aloha):
     folder, _ = made()
     policy = QwenVlaPolicy(load_checkpoint(tiny_folder, adapter=folder), aloha, seed=0)

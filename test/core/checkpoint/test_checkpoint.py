@@ -29,6 +29,7 @@ def test_a_saved_model_gives_the_same_actions(tiny, tiny_folder, aloha):
     np.testing.assert_array_equal(before.actions, after.actions)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_loaded_and_saved_is_the_same_to_the_byte(tiny_folder, tmp_path):
     save_checkpoint(load_checkpoint(tiny_folder), tmp_path / "again")
     for path in tiny_folder.rglob("*"):
@@ -66,6 +67,7 @@ def test_a_missing_folder_is_refused_with_what_to_type(tmp_path):
         load_checkpoint(tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused(tiny_folder, value):
     edit_weights(tiny_folder, lambda tensors: tensors[WEIGHT][3].fill_(value))

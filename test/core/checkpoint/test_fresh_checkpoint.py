@@ -54,6 +54,7 @@ def test_a_large_preset_asks_for_its_backbone_or_for_random_weights(tmp_path, al
         init_checkpoint("4b", tmp_path / "x", [aloha])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_preset")
 def test_random_weights_of_a_large_preset_are_bfloat16(tmp_path, aloha):
     init_checkpoint("4b", tmp_path / "x", [aloha], random=True)

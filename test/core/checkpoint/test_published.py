@@ -46,6 +46,7 @@ def test_weights_of_a_draft_head_are_left_alone(published, config):
     assert not any("mtp" in name for name in names)
 
 
+@pytest.mark.slow
 def test_a_published_model_in_one_file_is_read_too(published, config, tmp_path):
     single = tmp_path / "single"
     model = Qwen3_5ForConditionalGeneration.from_pretrained(published, dtype=torch.bfloat16)

@@ -47,6 +47,7 @@ def test_a_loaded_model_is_like_one_that_was_built_and_cast(config, tiny, tmp_pa
     assert_same_kind(loaded, QwenVla(config).cast(dtype))
 
 
+@pytest.mark.slow
 def test_casting_while_loading_is_casting_after_loading(config, tiny, tmp_path):
     save_weights(tmp_path, tiny.model)
     direct = load_weights(tmp_path, config, CPU, torch.bfloat16)
@@ -72,6 +73,7 @@ def test_fresh_weights_are_spread_as_those_of_a_built_model(dtype):
         assert top <= 1.5 * high + 1e-6, name
 
 
+@pytest.mark.slow
 def test_fresh_weights_depend_on_the_seed_alone(config):
     state = torch.random.get_rng_state()
     one, other = fresh_model(config, 3), fresh_model(config, 4)
@@ -103,6 +105,7 @@ def test_the_weights_of_a_backbone_are_taken_and_the_decoder_is_the_seeds(config
         assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_several_files_hold_what_one_file_holds(config, tiny, tmp_path):
     one, several = tmp_path / "one", tmp_path / "several"
     one.mkdir()
@@ -144,6 +147,7 @@ def test_the_digest_sees_one_bit(config, tmp_path):
     assert digests[0] != digests[1]
 
 
+@pytest.mark.slow
 def test_the_papers_model_in_bfloat16_keeps_some_weights_exact():
     slots = model_slots(PAPER, torch.bfloat16)
     exact = {name for name, slot in slots.items() if slot.dtype == torch.float32}

@@ -69,6 +69,7 @@ def test_a_huge_header_is_refused_unread(tmp_path):
     assert peak < 2**20
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_tensors_are_refused(tmp_path):
     header = b"{" + b",".join(b'"%x":0' % index for index in range(100_000)) + b"}"
     with pytest.raises(CheckpointError, match="100000 tensors; at most 20000"):
@@ -97,6 +98,7 @@ def test_a_missing_file_is_refused(tmp_path):
         read_header(tmp_path / "model.safetensors")
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_spoilt_header_is_read_or_refused_and_nothing_else(tmp_path_factory, data):

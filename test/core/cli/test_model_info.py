@@ -115,6 +115,7 @@ def test_what_cannot_be_shown_is_told(tmp_path, preset, given, sentence):
         model_info(preset, given and tmp_path / given)
 
 
+@pytest.mark.slow
 def test_a_truncated_checkpoint_is_told(nano, tmp_path):
     folder = shutil.copytree(nano, tmp_path / "cut")
     weights = folder / "model.safetensors"

@@ -29,6 +29,7 @@ def test_of_few_values_a_high_quantile_is_the_largest():
     assert recent_of([3.0, 9.0, 4.0]).quantile(0.95) == 9.0
 
 
+@pytest.mark.slow
 @given(
     values=st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=60),
     depth=st.integers(1, 20),

@@ -66,6 +66,7 @@ ticks = st.tuples(st.floats(0, PERIOD_MS), st.integers(0, 6)).map(
 )
 
 
+@pytest.mark.slow
 @given(old=chunks(), new=chunks(stamp_ms=60), tick=ticks)
 def test_no_step_is_longer_than_the_speed_limit_allows(old, new, tick):
     seam_ms, phase = tick
@@ -90,6 +91,7 @@ def test_it_holds_at_any_times_however_late_a_tick_comes(old, new, seam_ms, afte
     assert (np.abs(np.diff(handed, axis=0)) <= allowed + 1e-8).all()
 
 
+@pytest.mark.slow
 @given(old=chunks(), new=chunks(stamp_ms=60, rows=32), tick=ticks)
 def test_two_chunks_inside_the_limits_are_never_led_outside(old, new, tick):
     seam_ms, phase = tick
@@ -178,6 +180,7 @@ def test_chunks_that_agree_pass_to_the_last_bit(new, seam_ms):
     assert all(seam.at(BEGIN + ms * MS) is None for ms in range(0, 400, 7))
 
 
+@pytest.mark.slow
 @given(
     tick=ticks, shift=st.floats(-0.3, 0.3), speed=st.floats(-1.0, 1.0), stamp=st.floats(0.0, 1.0)
 )

@@ -92,6 +92,7 @@ def test_what_was_seen_before_changes_what_is_done(tiny, diffbot):
     np.testing.assert_array_equal(actions(now), actions(now))
 
 
+@pytest.mark.slow
 def test_a_state_that_is_told_changes_what_is_done(tiny, aloha):
     telling = aloha.file.prompt.model_copy(update={"state_text": True})
     robot = replace(aloha, file=aloha.file.model_copy(update={"prompt": telling}))

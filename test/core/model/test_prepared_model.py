@@ -109,6 +109,7 @@ def test_committed_rows_come_back_as_they_were_given(model, ask, mask, tape):
         assert not torch.allclose(actions[:, 3:], committed.actions[:, 3:])
 
 
+@pytest.mark.slow
 def test_guidance_is_not_recorded(model, ask, mask, tape):
     prepared = PreparedModel(model, mask, steps=2, record=tape)
     committed = settled(mask, 3, "guidance")

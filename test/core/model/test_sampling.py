@@ -72,6 +72,7 @@ def decode_plainly(decoder, context, noise, mask, committed=None):
     return y
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("committed", [None, make_committed(0), make_committed(3)])
 def test_what_is_kept_changes_no_value(decoder, committed):
     noise, mask = make_noise()

@@ -58,6 +58,7 @@ def test_whole_prompts_are_cut_as_the_familys_does(family, trimmed, aloha, diffb
             assert pieces(trimmed, encode(trimmed, text)) == pieces(family, theirs)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.text(st.characters(exclude_categories=("Cs",)), max_size=40))
 def test_any_text_has_tokens_and_comes_back(trimmed, text):

@@ -68,6 +68,7 @@ def test_an_answer_depends_on_the_picture_and_on_the_question(talker):
     assert len(said) == 4
 
 
+@pytest.mark.slow
 def test_the_same_question_gets_the_same_answer(talker):
     state = torch.random.get_rng_state()
     first, second = (answer(talker, [picture()], QUESTION, max_new_tokens=8) for _ in range(2))
@@ -85,6 +86,7 @@ def test_asking_leaves_no_trace_in_what_the_robot_sees(talker):
         assert torch.equal(backbone.read(backbone.lay_out(inputs), inputs.stills), before)
 
 
+@pytest.mark.slow
 def test_an_answer_ends_where_the_model_ends_it(talker, monkeypatch):
     third = greedy(talker, [picture()], 3)[2]
     monkeypatch.setattr(PromptTokenizer, "stop_ids", (third, third))

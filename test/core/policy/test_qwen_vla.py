@@ -62,6 +62,7 @@ def test_a_seeded_policy_repeats_itself_episode_by_episode(tiny, robot, asked):
     np.testing.assert_array_equal(one.infer(*asked).actions, first)
 
 
+@pytest.mark.slow
 def test_a_policy_without_a_seed_does_not_repeat_itself(tiny, aloha):
     asked = aloha.make_example(), build_prompt(aloha, "wait")
     one, two = (QwenVlaPolicy(tiny, aloha) for _ in range(2))
@@ -88,6 +89,7 @@ def test_images_and_words_change_the_actions(tiny, aloha):
     assert not np.allclose(act(other, "pick up the red cube"), base, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_new_instruction_is_read_and_not_the_one_before(tiny, aloha):
     observation = aloha.make_example()
     red, blue = (build_prompt(aloha, f"pick up the {colour} cube") for colour in ("red", "blue"))
@@ -172,6 +174,7 @@ def test_guidance_pulls_towards_committed_rows(tiny, aloha):
     assert np.abs(guided[:4] - rows).mean() < 0.5 * np.abs(free[:4] - rows).mean()
 
 
+@pytest.mark.slow
 def test_a_policy_that_continues_nothing_takes_no_notice_of_committed_rows(tiny, aloha):
     asked = aloha.make_example(), build_prompt(aloha, "wait")
     one, two = (QwenVlaPolicy(tiny, aloha, seed=0, continuation="none") for _ in range(2))

@@ -92,6 +92,7 @@ def test_after_rearming_motion_resumes_at_once(armed):
     assert armed.speed() > 0
 
 
+@pytest.mark.slow
 def test_no_stop_is_left_without_arming(armed):
     rng = np.random.default_rng(0)
     armed.interlock.latch.trip(REQUEST)

@@ -190,6 +190,7 @@ def test_tightening_a_limit_never_widens_the_command(seed):
         assert (side * narrow.position <= side * wide.position + 1e-12).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(seed=seeds)
 def test_with_nothing_wanted_joints_come_to_rest_in_time_and_never_turn_round(seed):

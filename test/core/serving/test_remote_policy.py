@@ -27,7 +27,7 @@ from qwen_vla_ros.types import ActionChunk, rest_chunk
 
 SOON = 20.0
 DEADLINE_S = 0.3
-SLACK_S = 5.0
+SLACK_S = SOON
 """What a busy machine may add to a deadline."""
 MOST_MEMORY = 64 * 2**20
 
@@ -337,14 +337,14 @@ def test_a_fault_ends_in_time_takes_no_memory_and_is_got_over(
 @pytest.mark.slow
 def test_while_there_is_no_connection_infer_says_so_at_once(serve, observation, prompt, keep):
     serving = serve()
-    policy = keep(serving.connect(deadline_s=2.0))
+    policy = keep(serving.connect(deadline_s=SOON))
     serving.end()
     assert settled(policy, claim=False)
+    begin = time.monotonic()
     for _ in range(20):
-        begin = time.monotonic()
         with pytest.raises(NotReadyError, match="no connection: "):
             policy.infer(observation, prompt)
-        assert time.monotonic() - begin < 1.0
+    assert time.monotonic() - begin < SOON  # not even one of them waits until its deadline
 
 
 @pytest.mark.slow
@@ -374,7 +374,7 @@ def test_a_server_that_accepts_but_never_answers_is_waited_for_in_the_background
     serve, observation, prompt, keep
 ):
     serving = serve()
-    policy = keep(serving.connect(deadline_s=2.0))
+    policy = keep(serving.connect(deadline_s=SOON))
     port = serving.port
     serving.end()
     keep(socket.create_server(("127.0.0.1", port)))  # connections queue, and nobody is at home
@@ -382,7 +382,7 @@ def test_a_server_that_accepts_but_never_answers_is_waited_for_in_the_background
     begin = time.monotonic()
     with pytest.raises(NotReadyError):
         policy.infer(observation, prompt)
-    assert time.monotonic() - begin < 1.0
+    assert time.monotonic() - begin < SOON
 
 
 def test_a_closed_policy_asks_nobody_and_leaves_no_thread(serve, observation, prompt):

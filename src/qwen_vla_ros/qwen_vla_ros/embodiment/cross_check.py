@@ -5,12 +5,11 @@ Checks of single values live in `schema`.
 
 from __future__ import annotations
 
-from qwen_vla_ros.embodiment.channels_check import check_channels
+from qwen_vla_ros.embodiment.channels_check import check_channels, check_outputs, check_sources
 from qwen_vla_ros.embodiment.limits_check import check_limits
 from qwen_vla_ros.embodiment.openpi import check_openpi
 from qwen_vla_ros.embodiment.schema import WAYPOINT_KINDS, EmbodimentFile
 from qwen_vla_ros.embodiment.urdf import Urdf
-from qwen_vla_ros.embodiment.wiring_check import check_outputs, check_sources
 from qwen_vla_ros.problems import Loc, Problems
 
 
@@ -19,7 +18,6 @@ def cross_check(file: EmbodimentFile, robot: Urdf, problems: Problems) -> None:
     _check_names(file, problems)
     _check_task(file, problems)
     _check_timing(file, problems)
-    _check_cameras(file, problems)
     check_channels(file, robot, problems)
     check_sources(file, robot, problems)
     check_outputs(file, robot, problems)
@@ -103,9 +101,6 @@ def _check_timing(file: EmbodimentFile, problems: Problems) -> None:
                 f"{max_age_s:g} s is shorter than one period of {rate_hz:g} Hz: every sample "
                 "would be stale.",
             )
-
-
-def _check_cameras(file: EmbodimentFile, problems: Problems) -> None:
     for i, camera in enumerate(file.cameras):
         period = 1 / camera.rate_hz
         if camera.history is not None and camera.history.spacing_s < period:

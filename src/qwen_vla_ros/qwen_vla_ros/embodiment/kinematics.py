@@ -79,8 +79,7 @@ class Kinematics:
         self, positions: Positions, frame: str, offset: npt.ArrayLike = (0.0, 0.0, 0.0)
     ) -> FloatArray:
         """Return `root_from_frame` (4, 4), with its origin moved by `offset` m in the frame."""
-        index = self._frame_index(frame)
-        pin.framesForwardKinematics(self._model, self._data, self._configuration(positions))
+        index = self._move(self._values(positions), frame)
         return self._tool_pose(index, np.asarray(offset, dtype=float))
 
     def jacobian(
@@ -91,8 +90,7 @@ class Kinematics:
         Rows 0 to 2 are the velocity in m/s of the point `offset` of the frame, rows 3 to 5 the
         angular velocity in rad/s, per unit of joint speed.
         """
-        index = self._frame_index(frame)
-        pin.framesForwardKinematics(self._model, self._data, self._configuration(positions))
+        index = self._move(self._values(positions), frame)
         return self._tool_jacobian(index, np.asarray(offset, dtype=float))
 
     def solve_ik(
@@ -120,7 +118,6 @@ class Kinematics:
             rotation_tolerance: In rad.
             max_iterations: After as many steps the best so far is returned, not converged.
         """
-        index = self._frame_index(frame)
         tool_offset = np.asarray(offset, dtype=float)
         columns = np.array([self._column_of(joint) for joint in joints])
         lower, upper = self.lower[columns], self.upper[columns]
@@ -128,7 +125,7 @@ class Kinematics:
         values[columns] = np.clip(values[columns], lower, upper)
         best: IkSolution | None = None
         for iteration in range(max_iterations):
-            pin.framesForwardKinematics(self._model, self._data, self._fill(values))
+            index = self._move(values, frame)
             error = _pose_error(target, self._tool_pose(index, tool_offset))
             distance, angle = float(np.linalg.norm(error[:3])), float(np.linalg.norm(error[3:]))
             here = IkSolution(
@@ -171,15 +168,13 @@ class Kinematics:
             raise ValueError(f"{len(self.joints)} positions are needed, not shape {values.shape}")
         return values
 
-    def _configuration(self, positions: Positions) -> FloatArray:
-        return self._fill(self._values(positions))
-
-    def _fill(self, values: FloatArray) -> FloatArray:
-        """Return pinocchio's configuration for positions (J,)."""
+    def _move(self, values: FloatArray, frame: str) -> int:
+        """Compute where everything is at positions (J,), and return the index of a frame."""
         configuration: FloatArray = np.empty(self._model.nq)
         configuration[self._slot] = np.where(self._turns, np.cos(values), values)
         configuration[self._slot[self._turns] + 1] = np.sin(values[self._turns])
-        return configuration
+        pin.framesForwardKinematics(self._model, self._data, configuration)
+        return self._frame_index(frame)
 
     def _tool_pose(self, index: int, offset: FloatArray) -> FloatArray:
         pose: FloatArray = self._data.oMf[index].homogeneous

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from qwen_vla_ros.data_file import read_yaml
 from qwen_vla_ros.embodiment.cross_check import cross_check
 from qwen_vla_ros.embodiment.embodiment import Embodiment
-from qwen_vla_ros.embodiment.schema import EmbodimentFile
+from qwen_vla_ros.embodiment.schema import PATTERNS, EmbodimentFile
 from qwen_vla_ros.embodiment.urdf import load_urdf
 from qwen_vla_ros.errors import EmbodimentError, suggest
 from qwen_vla_ros.problems import Problems, label, printable
@@ -32,7 +32,7 @@ def load_embodiment(name_or_path: str | Path) -> Embodiment:
     try:
         file = EmbodimentFile.model_validate(source.data)
     except ValidationError as error:
-        problems.explain(error, EmbodimentFile)
+        problems.explain(error, EmbodimentFile, PATTERNS)
         raise problems.error() from None
     robot = load_urdf(_find_urdf(path, file.urdf, problems))
     cross_check(file, robot, problems)

@@ -6,7 +6,6 @@ channels against outputs) live in `cross_check`.
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -14,6 +13,24 @@ from pydantic_core import PydanticCustomError
 
 from qwen_vla_ros.plugins import plugin_names
 
+_NAME = r"^[a-z][a-z0-9_]{0,63}$"
+_TOPIC = r"^/?[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*$"
+_FRAME = r"^([A-Za-z0-9_][A-Za-z0-9_/.-]{0,254})?$"
+_URDF = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\.(urdf|xacro)$"
+_LINE = r"^[^\x00-\x1f\x7f-\x9f]+$"
+_TAG = r"^[^\x00-\x1f<>|]+$"
+PATTERNS = {
+    _NAME: "is no name. Allowed: lower-case letters, digits and _, a letter first, at most 64.",
+    _TOPIC: "is no topic name. Allowed: words of letters, digits and _ with / between them.",
+    _FRAME: "is no frame name. Allowed: letters, digits and _ / . - in it.",
+    _URDF: "is no URDF file. Allowed: a file name without folder, ending in .urdf or .xacro.",
+    _LINE: "holds a control character; it is one line of text.",
+    _TAG: "holds a control character or one of < > |, which the prompt is built with.",
+}
+"""What is said of a text that does not match."""
+
+Name = Annotated[str, Field(pattern=_NAME)]
+RosTopic = Annotated[str, Field(pattern=_TOPIC, max_length=255)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
@@ -37,60 +54,6 @@ def _one_of(package: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _matching(pattern: str, otherwise: str) -> AfterValidator:
-    """Allow texts of one form; `otherwise` is what is said of any other."""
-    form = re.compile(pattern)
-
-    def check(text: str) -> str:
-        if not form.fullmatch(text):
-            raise PydanticCustomError("string_pattern_mismatch", "", {"said": otherwise})
-        return text
-
-    return AfterValidator(check)
-
-
-Name = Annotated[
-    str,
-    _matching(
-        r"[a-z][a-z0-9_]{0,63}",
-        "is no name. Allowed: lower-case letters, digits and _, a letter first, at most 64",
-    ),
-]
-RosTopic = Annotated[
-    str,
-    Field(max_length=255),
-    _matching(
-        r"/?[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*",
-        "is no topic name. Allowed: words of letters, digits and _ with / between them",
-    ),
-]
-FrameId = Annotated[
-    str,
-    _matching(
-        r"([A-Za-z0-9_][A-Za-z0-9_/.-]{0,254})?",
-        "is no frame name. Allowed: letters, digits and _ / . - in it",
-    ),
-]
-UrdfName = Annotated[
-    str,
-    _matching(
-        r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.(urdf|xacro)",
-        "is no URDF file. Allowed: a file name without folder, ending in .urdf or .xacro",
-    ),
-]
-Line = Annotated[
-    str,
-    Field(min_length=1, max_length=200),
-    _matching(r"[^\x00-\x1f\x7f-\x9f]+", "holds a control character; it is one line of text"),
-]
-Tag = Annotated[
-    str,
-    Field(min_length=1, max_length=64),
-    _matching(
-        r"[^\x00-\x1f<>|]+",
-        "holds a control character or one of < > |, which the prompt is built with",
-    ),
-]
 JOINT_KINDS = ("joint_position", "gripper")
 WAYPOINT_KINDS = ("waypoint_x", "waypoint_y", "waypoint_yaw")
 
@@ -107,7 +70,7 @@ class PromptSpec(Section):
     `state_text` puts the measured state before the instruction, as numbers from 0 to 255.
     """
 
-    robot_tag: Tag
+    robot_tag: Annotated[str, Field(min_length=1, max_length=64, pattern=_TAG)]
     arms: Literal["none", "single", "dual"]
     waist: bool = False
     mobile_base: bool = False
@@ -180,7 +143,7 @@ class OutputSpec(Section):
     backend: Annotated[str, _one_of(BACKENDS)]
     topic: RosTopic
     joints: tuple[Name, ...] = ()
-    frame_id: FrameId = ""
+    frame_id: Annotated[str, Field(pattern=_FRAME)] = ""
 
 
 class CommandSpec(Section):
@@ -256,8 +219,8 @@ class EmbodimentFile(Section):
 
     schema_version: Annotated[int, Field(ge=1, le=1)]
     name: Name
-    description: Line
-    urdf: UrdfName
+    description: Annotated[str, Field(min_length=1, max_length=200, pattern=_LINE)]
+    urdf: Annotated[str, Field(pattern=_URDF)]
     prompt: PromptSpec
     cameras: Annotated[tuple[CameraSpec, ...], Field(min_length=1, max_length=16)]
     state: Annotated[tuple[StateSpec, ...], Field(min_length=1, max_length=16)]
