@@ -20,7 +20,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import factorial
 from typing import Any
 
@@ -34,6 +34,8 @@ RATES_HZ = (1000, 200, 100)
 """Of a controller's updates, as they are met in the field."""
 AT_REST = 1e-3
 """As a share of the speed limit; slower is no motion."""
+AT_ONCE = 400
+"""Set-points that are looked at together."""
 
 
 @dataclass(frozen=True)
@@ -84,85 +86,134 @@ class Worst:
     name: str = ""
 
 
-@dataclass
 class Account:
-    """Looks at set-points as they come, and keeps the worst.
+    """Looks at set-points as they come, and keeps the worst."""
 
-    Attributes:
-        order: Which difference of the set-points is a speed: 1 where they are positions, 0 where
-            they are speeds themselves.
-        stride: Of how many updates a rate is taken. A motion is looked at from update to update,
-            a speed that is told in steps over the period of the telling.
-    """
+    def __init__(
+        self, limits: Limits, period_s: float, *, of_speeds: bool = False, stride: int = 1
+    ) -> None:
+        """Begin with nothing seen.
 
-    limits: Limits
-    period_s: float
-    order: int = 1
-    stride: int = 1
-    worst: dict[str, Worst] = field(default_factory=dict)
-    beyond: float = 0.0
-    """How far outside its limits a position was, rad or m."""
-    updates: int = 0
-    moving: int = 0
-    not_finite: int = 0
-    moved_s: float = -np.inf
-    """When something last moved."""
-    _tail: Floats | None = None
+        Args:
+            limits: What is allowed.
+            period_s: Between two set-points.
+            of_speeds: Whether the set-points are speeds, and not positions.
+            stride: Of how many updates a rate is taken. A motion is looked at from update to
+                update, a speed that is told in steps over the period of the telling.
+        """
+        self.limits = limits
+        self._period_s = period_s
+        self._of_speeds = of_speeds
+        self._stride = stride
+        self._worst: dict[str, Worst] = {}
+        self._beyond = 0.0
+        self._moving = self._not_finite = 0
+        self._moved_s = -np.inf
+        self._tail: Floats | None = None
+        self._pending: list[Floats] = []
+        self._pending_rows = 0
+        self._begin_s = 0.0
 
     def see(self, begin_s: float, rows: Floats) -> None:
         """Take in set-points (n, J) that are a period apart, the first of them at `begin_s`."""
-        if not len(rows):
-            return
-        finite = np.isfinite(rows).all(axis=1)
-        self.not_finite += int((~finite).sum())
-        if not finite.all():
-            self._tail = None
-            return
-        self.updates += len(rows)
-        tail = self._tail
-        joined = rows if tail is None else np.concatenate([tail, rows])
-        known = 0 if tail is None else len(tail)
-        limits, dt, step = self.limits, self.period_s * self.stride, self.stride
-        if self.order:
-            middle, half = (limits.upper + limits.lower) / 2, (limits.upper - limits.lower) / 2
-            self._note("position", np.abs(rows - middle) / half, begin_s)
-            outside = np.maximum(rows - limits.upper, limits.lower - rows)
-            self.beyond = max(self.beyond, float(outside.max()))
-        rates = joined
-        bounds = (limits.velocity, limits.acceleration, limits.jerk)
-        for quantity, bound in zip(("speed", "acceleration", "jerk"), bounds, strict=True):
-            if self.order or quantity != "speed":
-                if len(rates) <= step:
-                    break
-                rates = (rates[step:] - rates[:-step]) / dt
-            if quantity == "jerk" and not np.isfinite(bound).any():
-                break
-            # Only what a new set-point had a part in, so that each counts once.
-            lost = len(joined) - len(rates)
-            fresh = rates[max(0, known - lost) :]
-            first_s = begin_s + (max(known, lost) - known) * self.period_s
-            share = np.abs(fresh) / bound
-            self._note(quantity, share, first_s)
-            if quantity == "speed" and len(share):
-                moving = np.flatnonzero((share > AT_REST).any(axis=1))
-                self.moving += len(moving)
-                if len(moving):
-                    self.moved_s = first_s + int(moving[-1]) * self.period_s
-        self._tail = joined[-(3 * step) :].copy()
+        if not self._pending:
+            self._begin_s = begin_s
+        self._pending.append(rows)
+        self._pending_rows += len(rows)
+        if self._pending_rows >= AT_ONCE:
+            self._look()
+
+    @property
+    def worst(self) -> dict[str, Worst]:
+        """By quantity: position, speed, acceleration, jerk."""
+        self._look()
+        return self._worst
+
+    @property
+    def beyond(self) -> float:
+        """How far outside its limits a position was, rad or m."""
+        self._look()
+        return self._beyond
+
+    @property
+    def not_finite(self) -> int:
+        """How many set-points held a value that is not finite."""
+        self._look()
+        return self._not_finite
+
+    @property
+    def moving(self) -> int:
+        """At how many set-points something moved."""
+        self._look()
+        return self._moving
+
+    @property
+    def moved_s(self) -> float:
+        """When something last moved."""
+        self._look()
+        return self._moved_s
 
     def ratio(self, quantity: str) -> float:
         """Return the worst ratio of position, speed, acceleration or jerk so far."""
         return self.worst[quantity].ratio if quantity in self.worst else 0.0
 
-    def _note(self, quantity: str, shares: Floats, first_s: float) -> None:
-        if not len(shares):
+    def _look(self) -> None:
+        if not self._pending:
             return
-        best = self.worst.setdefault(quantity, Worst())
-        at = int(np.argmax(shares))
-        row, column = divmod(at, shares.shape[1])
+        rows = np.concatenate(self._pending)
+        self._pending, self._pending_rows = [], 0
+        finite = np.isfinite(rows).all(axis=1)
+        begin = 0
+        for at in np.flatnonzero(~finite):
+            # A hole has no rate: what comes after it begins anew.
+            self._judge(self._begin_s + begin * self._period_s, rows[begin:at])
+            self._tail, begin = None, int(at) + 1
+        self._not_finite += int((~finite).sum())
+        self._judge(self._begin_s + begin * self._period_s, rows[begin:])
+
+    def _judge(self, begin_s: float, rows: Floats) -> None:
+        if not len(rows):
+            return
+        tail, limits = self._tail, self.limits
+        joined = rows if tail is None else np.concatenate([tail, rows])
+        known = 0 if tail is None else len(tail)
+        if not self._of_speeds:
+            middle, half = (limits.upper + limits.lower) / 2, (limits.upper - limits.lower) / 2
+            self._note("position", np.abs(rows - middle) / half, begin_s)
+            outside = np.maximum(rows - limits.upper, limits.lower - rows)
+            self._beyond = max(self._beyond, float(outside.max()))
+        self._tail = joined[-3 * self._stride :].copy()
+        rates = joined
+        for quantity in ("speed", "acceleration", "jerk"):
+            if quantity != "speed" or not self._of_speeds:
+                if len(rates) <= self._stride:
+                    return
+                rates = rates[self._stride :] - rates[: -self._stride]
+                rates /= self._period_s * self._stride
+            bound = {
+                "speed": limits.velocity,
+                "acceleration": limits.acceleration,
+                "jerk": limits.jerk,
+            }[quantity]
+            if np.isinf(bound).all():
+                return
+            # Only what a new set-point had a part in, so that each counts once.
+            lost = len(joined) - len(rates)
+            shares = np.abs(rates[max(0, known - lost) :]) / bound
+            first_s = begin_s + (max(known, lost) - known) * self._period_s
+            self._note(quantity, shares, first_s)
+            if quantity == "speed":
+                moving = np.flatnonzero((shares > AT_REST).any(axis=1))
+                self._moving += len(moving)
+                if len(moving):
+                    self._moved_s = first_s + int(moving[-1]) * self._period_s
+
+    def _note(self, quantity: str, shares: Floats, first_s: float) -> None:
+        best = self._worst.setdefault(quantity, Worst())
+        row, column = divmod(int(np.argmax(shares)), shares.shape[1])
         if shares[row, column] > best.ratio:
             best.ratio = float(shares[row, column])
-            best.at_s = first_s + row * self.period_s
+            best.at_s = first_s + row * self._period_s
             best.name = self.limits.names[column]
 
 
@@ -311,8 +362,11 @@ class Player:
                 rows = self._curve.rows(times)
             self.account.see(int(times[0]) / S, rows)
             before = self.setpoint if count == 1 else rows[-2]
-            self.speed = (rows[-1] - before) * (S / self._period_ns)
-            self.setpoint = rows[-1]
+            # A servo that is told no number stays where it is.
+            if np.isfinite(rows[-1]).all():
+                with np.errstate(invalid="ignore"):
+                    self.speed = (rows[-1] - before) * (S / self._period_ns)
+                self.setpoint = rows[-1]
             self._next_ns += count * self._period_ns
 
     def _replace(self, stamp_ns: int, points: list[Point]) -> None:
@@ -343,14 +397,17 @@ class Base:
     ) -> None:
         """Rest until something is heard; twists are expected `told_hz` times a second."""
         stride = max(1, round(rate_hz / told_hz))
-        self.account = Account(limits, 1 / rate_hz, order=0, stride=stride)
+        self.account = Account(limits, 1 / rate_hz, of_speeds=True, stride=stride)
         self._period_ns = S // rate_hz
         self._next_ns = begin_ns
         self._timeout_ns = round(timeout_s * S)
         self._heard: deque[tuple[int, int, Floats]] = deque()
         self._twist = np.zeros(2)
         self._stamp_ns = 0
+        self.refused = 0
+        """How many twists were not finite."""
         self.setpoint = np.zeros(2)
+        self.account.see(begin_ns / S - 3 * stride / rate_hz, np.zeros((3 * stride, 2)))
         self.pose = np.zeros(3)
 
     def hear(self, received_ns: int, stamp_ns: int, twist: Sequence[float]) -> None:
@@ -359,20 +416,28 @@ class Base:
         if np.isfinite(values).all():
             self._heard.append((received_ns, stamp_ns, values))
         else:
-            self.account.not_finite += 1
+            self.refused += 1
 
     def play(self, until_ns: int) -> None:
         """Do all updates before a time."""
         while self._next_ns < until_ns:
-            now_ns = self._next_ns
-            while self._heard and self._heard[0][0] <= now_ns:
+            while self._heard and self._heard[0][0] <= self._next_ns:
                 received_ns, stamp_ns, self._twist = self._heard.popleft()
                 self._stamp_ns = stamp_ns or received_ns
-            is_old = now_ns - self._stamp_ns > self._timeout_ns
-            self.setpoint = np.zeros(2) if is_old else self._twist
-            self.account.see(now_ns / S, self.setpoint[None])
-            v, w = self.setpoint
-            dt = self._period_ns / S
-            heading = self.pose[2] + w * dt / 2
-            self.pose = self.pose + np.array([v * np.cos(heading), v * np.sin(heading), w]) * dt
-            self._next_ns += self._period_ns
+            end_ns = min(until_ns, self._heard[0][0]) if self._heard else until_ns
+            count = max(1, -(-(end_ns - self._next_ns) // self._period_ns))
+            times = self._next_ns + self._period_ns * np.arange(count, dtype=np.int64)
+            is_fresh = times - self._stamp_ns <= self._timeout_ns
+            rows = np.where(is_fresh[:, None], self._twist, 0.0)
+            self.account.see(int(times[0]) / S, rows)
+            self._drive(rows)
+            self._next_ns += count * self._period_ns
+
+    def _drive(self, rows: Floats) -> None:
+        dt = self._period_ns / S
+        turned = np.cumsum(rows[:, 1]) * dt
+        heading = self.pose[2] + turned - rows[:, 1] * dt / 2
+        x = float((rows[:, 0] * np.cos(heading)).sum()) * dt
+        y = float((rows[:, 0] * np.sin(heading)).sum()) * dt
+        self.pose = self.pose + np.array([x, y, turned[-1]])
+        self.setpoint = rows[-1]

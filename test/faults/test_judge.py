@@ -229,4 +229,4 @@ def test_a_twist_that_is_not_finite_leaves_the_speed_before_it():
     base.hear(T0 + 20 * MS, T0 + 20 * MS, [float("nan"), 0.0])
     base.play(T0 + 100 * MS)
     assert base.setpoint[0] == 0.3
-    assert base.account.not_finite == 1
+    assert base.refused == 1
