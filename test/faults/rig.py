@@ -316,6 +316,7 @@ class Swing:
         self._begin_ns: int | None = None
         limits = rig.limits
         if not rig.is_base:
+            self._middle = rig.home
             room = np.minimum(limits.upper - rig.home, rig.home - limits.lower)
             # Speed A w and acceleration A w^2 both stay below their share.
             self._w = 2 * np.pi * rng.uniform(0.2, 0.6, len(room))
@@ -327,14 +328,25 @@ class Swing:
         self._v = share * limits.velocity[0]
         self._turn = share * limits.velocity[1] * rng.uniform(-1, 1)
 
+    def restart(self) -> None:
+        """Begin the swing anew, where the robot is."""
+        self._begin_ns = None
+        if not self.rig.is_base:
+            self._middle = self.rig.setpoint[0].copy()
+            limits = self.rig.limits
+            room = np.where(self._a > 0, limits.upper - self._middle, self._middle - limits.lower)
+            self._a = np.sign(self._a) * np.minimum(np.abs(self._a), 0.45 * np.maximum(room, 0))
+
     def wanted(self, ns: int) -> Floats:
         """Return the joints (J,) at a time by ROS's clock."""
         t = max(0.0, (ns - self._begin_ns) / S)
         # It begins at rest: (1 - cos) / 2, and its speed is half of a sine's.
-        return self.rig.home + self._a * (1 - np.cos(self._w * t))
+        return self._middle + self._a * (1 - np.cos(self._w * t))
 
     def rows(self, stamp_ns: int) -> Floats:
         """Return the rows (H, c) of the chunk that answers an observation."""
+        if self._begin_ns is not None and not self.rig.setpoint[1].any():
+            self.restart()  # whoever looks sees that the robot did not follow
         if self._begin_ns is None:
             self._begin_ns = self.rig.now_ns
         if self.rig.is_base:
