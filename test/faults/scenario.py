@@ -111,7 +111,7 @@ def content(message: Message) -> tuple:
 
 
 def first_safe_ns(rig: Rig, fault_ns: int) -> int | None:
-    """Return when the first command came after which every axis only slows down, to rest.
+    """Return when the first command came from which on every axis slows down, or rests.
 
     None when the last command still moves something.
     """
@@ -125,8 +125,12 @@ def first_safe_ns(rig: Rig, fault_ns: int) -> int | None:
         slack = 1e-6 * rig.players[topic][rig.rates[0]].account.limits.velocity
         if (speeds[-1] > slack).any():
             return None
-        rising = [k for k in after if k and (speeds[k] > speeds[k - 1] + slack).any()]
-        first = max(rising) + 1 if rising else after[0]
+        going_on = [
+            k
+            for k in after
+            if k and ((speeds[k] > slack) & (speeds[k] > speeds[k - 1] - slack)).any()
+        ]
+        first = max(going_on) + 1 if going_on else after[0]
         safe_ns = max(safe_ns, told[first].received_ns)
     return safe_ns
 
@@ -228,7 +232,7 @@ def within_limits(rig: Rig) -> Outcome:
     for quantity in ("position", "speed", "acceleration"):
         if rig.ratio(quantity) > TOLERANCE:
             return Outcome(f"{quantity} {rig.ratio(quantity):.3f} of its limit")
-    return Outcome("", 0.0)
+    return Outcome("")
 
 
 def changes_nothing(
@@ -252,7 +256,7 @@ def changes_nothing(
         told.append([content(message) for message in rig.sent])
         if not any(message.speed.any() for message in rig.sent):
             return Outcome("the twin did not move: nothing was tried")
-    return Outcome("" if told[0] == told[1] else "the commands are not the same", 0.0)
+    return Outcome("" if told[0] == told[1] else "the commands are not the same")
 
 
 def refused(

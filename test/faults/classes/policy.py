@@ -123,7 +123,7 @@ def permuted(rng, name):
             rig.give(chunk)
             run(rig, None, 0.14)
         told.append([(m.topic, tuple(m.speed), m.received_ns) for m in rig.sent])
-    return Outcome("" if told[0] == told[1] else "the commands are not the same", 0.0)
+    return Outcome("" if told[0] == told[1] else "the commands are not the same")
 
 
 @fault("A7", "a motion begins far away", ARMS)
@@ -140,7 +140,7 @@ def far_start(rng, name):
         run(rig, None, 0.1)
     if rig.moved_ns >= 0:
         return Outcome("a ramp that nobody proposed")
-    return Outcome("", 0.0)
+    return Outcome("")
 
 
 @fault("A8", "jumps inside a chunk")
@@ -303,7 +303,7 @@ def old_episode(rng, name):
             rig.give(replace(policy.chunk(), episode=old, actions=policy.chunk().actions + 0.05))
         run(rig, policy, 0.3)
         told.append([(m.topic, tuple(m.speed), m.received_ns) for m in rig.sent])
-    return Outcome("" if told[0] == told[1] else "an old instruction moved the robot", 0.0)
+    return Outcome("" if told[0] == told[1] else "an old instruction moved the robot")
 
 
 @fault("J6", "loss, delay, repetition and disorder of chunks")

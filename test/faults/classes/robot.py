@@ -190,7 +190,7 @@ def outside(rng, name):
     rig = Rig(name, home=home)
     why_not = rig.arm()
     if why_not:
-        return Outcome("", 0.0)  # refused is safe, too
+        return Outcome("")  # refused is safe, too
     policy = Swing(rig, rng)
     policy._a[k] = -side * 0.02
     worst = 0.0
@@ -201,7 +201,7 @@ def outside(rng, name):
         worst = max(worst, side * (rig.setpoint[0][k] - start))
     if worst > 1e-9:
         return Outcome(f"went {worst:.4f} further out")
-    return Outcome("", 0.0)
+    return Outcome("")
 
 
 @fault("C9", "a joint does not follow", ARMS)
@@ -352,7 +352,7 @@ def unknown(rng, name):
         rig.give(policy.chunk())
         rig.gate.arm(rig.steady_ns)
         rig.tick()
-    return Outcome(f"{len(rig.sent)} messages" if rig.sent else "", 0.0)
+    return Outcome(f"{len(rig.sent)} messages" if rig.sent else "")
 
 
 @fault("F7", "a gate that begins while the robot moves")
@@ -375,7 +375,7 @@ def new_gate(rng, name):
     moved_ns, q = rig.moved_ns, rig.setpoint[0].copy()
     run(rig, None, 0.3)
     jumped = np.abs(rig.setpoint[0] - q).max() > 1e-6 or rig.moved_ns > moved_ns
-    return Outcome("it moved what it only should hold" if jumped else "", 0.0)
+    return Outcome("it moved what it only should hold" if jumped else "")
 
 
 @fault("F9", "somebody takes the gate out of service in motion")
@@ -453,7 +453,7 @@ def pressed_at_start(rng, name):
             rig.give(policy.chunk())
         rig.gate.arm(rig.steady_ns)
         rig.tick()
-    return Outcome("it moved" if rig.moved_ns >= 0 else "", 0.0)
+    return Outcome("it moved" if rig.moved_ns >= 0 else "")
 
 
 @fault("G6", "the robot goes on although it is stopped")
