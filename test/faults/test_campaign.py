@@ -1,4 +1,4 @@
-"""A reduced campaign: every class that one process can try, once; `make faults` does it 300 times."""
+"""A reduced campaign: what one process can try, each once; `make faults` does it 300 times."""
 
 import logging
 

@@ -181,7 +181,7 @@ HAS_ROS = importlib.util.find_spec("sensor_msgs") is not None
 
 @cache
 def _warm_up() -> None:
-    """The first garbage that a process sees has all of Pillow's formats loaded, which takes long."""
+    """The first garbage that a process sees has all of Pillow's formats loaded: that is slow."""
     from sensor_msgs.msg import CompressedImage
 
     from qwen_vla_ros.ros.images import ImageError, image_from_message
