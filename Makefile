@@ -6,13 +6,17 @@ SHELL := /bin/bash
 # With a ROS 2 installation the interfaces live in install/, which takes effect by sourcing.
 ENTER := $(if $(ROS_DISTRO),source install/setup.bash &&)
 BIN := .venv/bin
+# NumPy is left one thread: the arrays are small, and the runs are spread over the processors.
+CAMPAIGN := $(ENTER) OMP_NUM_THREADS=1 PYTHONPATH=test$${PYTHONPATH:+:$$PYTHONPATH} \
+	$(BIN)/python -m faults
 
 # Only the plugins that pyproject.toml names: a sourced ROS 2 brings some that need another pytest.
 export PYTEST_DISABLE_PLUGIN_AUTOLOAD := 1
 # A Python of ROS wheels that started make would mislead ours about where its libraries are.
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: help setup demo test test-fast coverage lint format bench full-size clean distclean
+.PHONY: help setup demo test test-fast coverage lint format bench full-size \
+	adversary faults faults-processes mutate clean distclean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -46,6 +50,18 @@ format: .venv ## let ruff mend what it can
 
 bench: .venv ## ours against the usual way, row by row; a table and a plot in out/bench
 	@$(ENTER) $(BIN)/python benchmarks/run_all.py $(BENCH)
+
+adversary: .venv ## attack the gates before an independent judge; ADVERSARY="--steps 1000000"
+	@$(CAMPAIGN).adversary $(ADVERSARY)
+
+faults: .venv ## inject the fault classes, 300 times each; FAULTS="--runs 20"; see out/faults
+	@$(CAMPAIGN).campaign $(FAULTS)
+
+faults-processes: .venv ## kill and freeze real processes in motion; FAULTS="--phases 20"
+	@$(CAMPAIGN).processes $(FAULTS)
+
+mutate: .venv ## how many small mistakes in safety/ the core's tests notice; MUTATE="--every 10"
+	@$(CAMPAIGN).mutate $(MUTATE)
 
 full-size: .venv ## the 4b preset with random weights answers once: memory, time, shape (16 GB)
 	@$(ENTER) $(BIN)/python benchmarks/full_size.py $(FULL_SIZE)
