@@ -315,8 +315,11 @@ class Player:
         # It has been at rest for a while.
         self.account.see(begin_ns / S - 2 / rate_hz, np.tile(self._hold, (3, 1)))
 
-    def hear_trajectory(self, received_ns: int, message: Any) -> None:
-        """Take in a trajectory_msgs/JointTrajectory of all the joints, in any order."""
+    def hear_trajectory(self, received_ns: int, message: Any, shift_ns: int = 0) -> None:
+        """Take in a trajectory_msgs/JointTrajectory of all the joints, in any order.
+
+        `shift_ns` leads from the clock of its stamp to the controller's.
+        """
         stamp = message.header.stamp
         order = [list(message.joint_names).index(name) for name in self._names]
 
@@ -332,7 +335,8 @@ class Player:
             )
             for p in message.points
         ]
-        self.hear(received_ns, int(stamp.sec) * S + int(stamp.nanosec), points)
+        stamp_ns = int(stamp.sec) * S + int(stamp.nanosec)
+        self.hear(received_ns, stamp_ns + shift_ns if stamp_ns else 0, points)
 
     def hear(self, received_ns: int, stamp_ns: int, points: list[Point]) -> None:
         """Take in the points of a trajectory."""

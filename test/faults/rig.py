@@ -75,9 +75,12 @@ class Message:
 
     @property
     def speed(self) -> Floats:
-        """Of every axis, one gate period after the receipt, as this message alone plays."""
+        """Of every axis, where this message is the first to decide, as it alone plays.
+
+        A trajectory repeats what was sent before it, for two periods from its stamp on.
+        """
         if hasattr(self.raw, "points"):
-            return _speed_at(self.raw, self.received_ns, self.received_ns + self.period_ns)
+            return _speed_at(self.raw, self.received_ns, 2 * self.period_ns)
         twist = self.raw.twist if hasattr(self.raw, "twist") else self.raw
         return np.array([twist.linear.x, twist.angular.z])
 
@@ -255,7 +258,7 @@ class Rig:
                 heard_ns = stamp_ns - self.ros_offset_ns if stamp_ns else 0
                 player.hear(received_ns, heard_ns, [twist.linear.x, twist.angular.z])
             elif hasattr(raw, "points"):
-                player.hear_trajectory(received_ns, raw)
+                player.hear_trajectory(received_ns, raw, -self.ros_offset_ns)
             else:
                 player.hear_positions(received_ns, raw.data)
         if self.keeps:
@@ -392,7 +395,7 @@ def run(
         rig.tick()
 
 
-def _speed_at(message: Any, received_ns: int, at_ns: int) -> Floats:
+def _speed_at(message: Any, received_ns: int, after_ns: int) -> Floats:
     stamp = message.header.stamp
     start_ns = (stamp.sec * S + stamp.nanosec) or received_ns
     points = [
@@ -404,6 +407,7 @@ def _speed_at(message: Any, received_ns: int, at_ns: int) -> Floats:
         )
         for p in message.points
     ]
+    at_ns = start_ns + after_ns
     if len(points) < 2 or at_ns <= start_ns + points[0].ns:
         first = points[0].velocity
         return np.zeros(len(points[0].position)) if first is None else first

@@ -8,7 +8,7 @@ import pytest
 from faults.campaign import FAULTS, campaign, draw, one_run, table
 from faults.clean import count_clean
 from faults.coverage import KNOWN, NOT_TRIED, classes_of_the_page
-from faults.rig import embodiment_of
+from faults.rig import embodiment_of, run
 from faults.scenario import moving, stops
 from qwen_vla_ros.safety.interlock import Interlock
 from qwen_vla_ros.safety.latch import Cause, Latch
@@ -56,8 +56,7 @@ def test_a_gate_that_does_not_stop_is_found_out(robot, monkeypatch):
 def test_a_gate_that_stops_late_is_found_out():
     rig, policy = moving("diffbot_sim", np.random.default_rng(0))
     fault_ns = rig.true_ns
-    for _ in range(5):
-        rig.tick()
+    run(rig, policy, 0.1)
     rig.gate.stop(Cause("stop_request", "somebody asked for a stop"))
     assert "bound" in stops(rig, policy, 0.02, fault_ns=fault_ns).miss
 

@@ -11,6 +11,7 @@ from faults.rig import Rig, Sample, Swing, embodiment_of, run
 from faults.scenario import (
     ARMS,
     BASES,
+    GRACE_S,
     Outcome,
     braking_s,
     changes_nothing,
@@ -284,7 +285,12 @@ def paused(rng, name):
     bound_s = 0.1 + 2 * _tick_s(rig)
     # Nobody says how long; what is measured goes stale meanwhile, which may stop the robot.
     run(rig, None, bound_s + braking_s(rig) + rng.uniform(0.1, 1.5))
-    outcome = judge_rest(rig, fault_ns, bound_s)
+    if rig.is_base:
+        outcome = judge_rest(rig, fault_ns, bound_s)
+    else:
+        # The controllers' time stands still too, and what was sent ends at rest when it goes on.
+        late_s = (rig.moved_ns - fault_ns) / S - bound_s - braking_s(rig) - GRACE_S
+        outcome = Outcome("" if late_s <= 0 else f"moved for {late_s:.3f} s too long", 0.0)
     if outcome.miss:
         return outcome
     rig.resume()
