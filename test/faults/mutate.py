@@ -29,8 +29,10 @@ from faults.rig import ROOT
 
 SOURCE = ROOT / "src" / "qwen_vla_ros"
 PART = Path("qwen_vla_ros/safety")
-TESTS = ("test/core/safety", "test/faults/test_properties.py")
-LIMIT_S = 120.0
+TESTS = ("test/core/safety",)
+PATIENCE = 4.0
+"""Times as long as without a mutant, a mutant may take; then it is noticed, too."""
+LONGEST_S = 900.0
 COMPARISONS = {
     ast.Lt: ast.LtE,
     ast.LtE: ast.Lt,
@@ -129,7 +131,6 @@ def _drop_not(node: ast.AST) -> None:
 def is_noticed(mutant: Mutant, tests: tuple[str, ...], limit_s: float) -> bool:
     """Run the tests against one mutant, in a copy of the package."""
     with tempfile.TemporaryDirectory() as place:
-        # Everything but the mutated file is linked: a copy of it would read the same.
         package = Path(place) / "src" / "qwen_vla_ros"
         shutil.copytree(SOURCE, package, ignore=shutil.ignore_patterns("__pycache__"))
         (package / PART / mutant.file).write_text(mutant.source, encoding="utf-8")
@@ -165,7 +166,6 @@ def main() -> None:
     parser.add_argument("--offset", type=int, default=0, help="begin with this one")
     parser.add_argument("--only", nargs="*", default=[], help="names of files")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--limit-s", type=float, default=LIMIT_S, help="time for one mutant")
     parser.add_argument("--out", type=Path, default=Path("out/faults"))
     options = parser.parse_args()
     files = [
@@ -176,17 +176,20 @@ def main() -> None:
     everything = [mutant for path in files for mutant in mutants(path)]
     chosen = everything[options.offset :: options.every]
     clean = Mutant("latch.py", 0, "nothing", (SOURCE / PART / "latch.py").read_text())
-    if is_noticed(clean, TESTS, options.limit_s):
-        raise SystemExit("the tests fail without any mutant")
     begin = time.monotonic()
+    if is_noticed(clean, TESTS, LONGEST_S):
+        raise SystemExit("the tests fail without any mutant")
+    limit_s = PATIENCE * (time.monotonic() - begin) + 20.0
+    noticed = []
+    bar = tqdm(total=len(chosen), unit="mutant")
     with ThreadPoolExecutor(options.jobs) as pool:
-        noticed = list(
-            tqdm(
-                pool.map(lambda mutant: is_noticed(mutant, TESTS, options.limit_s), chosen),
-                total=len(chosen),
-                unit="mutant",
-            )
-        )
+        found = pool.map(lambda mutant: is_noticed(mutant, TESTS, limit_s), chosen)
+        for mutant, seen in zip(chosen, found, strict=True):
+            noticed.append(seen)
+            bar.update()
+            if not seen:
+                bar.write(f"survived: {mutant.file}:{mutant.line}: {mutant.what}")
+    bar.close()
     lines = [f"{sum(noticed)} of {len(chosen)} mutants noticed ({len(everything)} in all): "]
     lines[0] += f"{sum(noticed) / max(1, len(chosen)):.1%}"
     for path in files:

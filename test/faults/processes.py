@@ -160,7 +160,7 @@ def lose(ros: ModuleType, robot: str, victim: str, way: str, rng: np.random.Gene
     limit_s = bound_s(robot, victim)
     with ros._open_graph() as graph:
         witness = Witness(graph, robot)
-        processes = graph.bring_up(Bringup(robot=robot, policy="expert"))
+        processes = graph.bring_up(Bringup(robot=robot, policy="expert", scene_seed=1))
         action = ActionClient(graph.node, ExecuteInstruction, "execute_instruction")
         ready = graph.wait_for(action.server_is_ready, 60)
         ready = ready and processes["policy"].wait_for_line("[policy]: active", 60)
