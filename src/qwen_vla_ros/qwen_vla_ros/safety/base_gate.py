@@ -62,6 +62,16 @@ class BaseGate(Gate[FloatArray]):
         )
 
     @property
+    def envelope(self) -> BaseEnvelope:
+        """Limits of the base."""
+        return self._envelope
+
+    @property
+    def twist(self) -> FloatArray:
+        """What the next command follows on: (v m/s, w rad/s)."""
+        return self._twist
+
+    @property
     def monitor(self) -> OdometryMonitor:
         """What takes in the odometry."""
         return self._monitor
