@@ -6,14 +6,21 @@ from typing import Self
 
 import numpy as np
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import EmbodimentError
 from qwen_vla_ros.safety.envelope import BaseEnvelope
 from qwen_vla_ros.safety.gate import Gate, Proposal
 from qwen_vla_ros.safety.interlock import Interlock, Tick
+from qwen_vla_ros.safety.latch import Cause
 from qwen_vla_ros.safety.odometry_monitor import OdometryMonitor
+from qwen_vla_ros.safety.silence import silence_s
 from qwen_vla_ros.safety.twist_filter import TwistFilter
 from qwen_vla_ros.types import FloatArray
+
+LOST_NS = NS_PER_S // 5
+"""So long a gate that comes back waits for what is measured now; rest is commanded otherwise."""
+CAME_BACK = Cause("gate_paused", "the gate paused, and looks first at what the base does now")
 
 
 class BaseGate(Gate[FloatArray]):
@@ -39,6 +46,8 @@ class BaseGate(Gate[FloatArray]):
         self._monitor = monitor
         self._filter = TwistFilter(envelope)
         self._twist: FloatArray = np.zeros(2)
+        self._lost_ns: int | None = None
+        self._silence_s = silence_s(period_s)
 
     @classmethod
     def from_embodiment(cls, embodiment: Embodiment) -> Self:
@@ -82,18 +91,47 @@ class BaseGate(Gate[FloatArray]):
         return self._monitor.pose is not None and self._envelope.is_still(self._monitor.twist)
 
     @property
+    def _is_lost(self) -> bool:
+        return self._lost_ns is not None
+
+    @property
     def _is_commanded(self) -> bool:
         return bool(self._twist.any())
 
     def _begin(self) -> None:
         self._twist = np.zeros(2)
+        self._lost_ns = None
 
     def _read(self, wanted: FloatArray) -> FloatArray | None:
         return wanted if wanted.shape == (2,) and np.isfinite(wanted).all() else None
 
     def _find(self, tick: Tick, steady_ns: int, wanted: FloatArray | None) -> None:  # noqa: ARG002
+        if tick.elapsed_s > self._silence_s or tick.clock_jumped:
+            tick.hold(CAME_BACK)
+            if self._is_commanded:
+                self._lost_ns = steady_ns
+        self._find_again(steady_ns)
         if self._interlock.latch.is_armed:
             tick.hold(self._monitor.compare(self._twist, steady_ns))
+
+    def _find_again(self, steady_ns: int) -> None:
+        """Go on from what is measured, after a pause that may have stopped the base (W13).
+
+        What was measured before says nothing about now. Where nothing comes, rest is the one thing
+        that can be commanded.
+        """
+        if self._lost_ns is None:
+            return
+        if self._monitor.measured_ns >= self._lost_ns:
+            limit = self._envelope.velocity
+            self._twist = (
+                np.zeros(2) if self.is_still else np.clip(self._monitor.twist, -limit, limit)
+            )
+        elif steady_ns - self._lost_ns < LOST_NS:
+            return
+        else:
+            self._twist = np.zeros(2)
+        self._lost_ns = None
 
     def _propose(
         self,

@@ -31,6 +31,8 @@ class OdometryMonitor:
         self._off = Lasting(TRACKING_NS)
         self.pose: FloatArray | None = None
         self.twist: FloatArray = np.zeros(2)
+        self.measured_ns = 0
+        """When that was, by the steady clock."""
 
     @property
     def topic(self) -> str:
@@ -46,6 +48,7 @@ class OdometryMonitor:
         """Forget what was measured, because the clock of its stamps has jumped."""
         self._source.forget()
         self.pose = None
+        self.measured_ns = 0
 
     def observe(
         self, pose: FloatArray, twist: FloatArray, stamp_ns: int, now_ns: int, steady_ns: int
@@ -67,6 +70,7 @@ class OdometryMonitor:
         self._check_jump(pose, (stamp_ns - self._source.stamp_ns) / NS_PER_S)
         self._source.accept(stamp_ns, steady_ns)
         self.pose, self.twist = pose, twist
+        self.measured_ns = steady_ns - (now_ns - stamp_ns)
         return True
 
     def stops(self, steady_ns: int) -> list[Cause]:
