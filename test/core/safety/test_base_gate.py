@@ -22,7 +22,10 @@ BRAKING_S = 0.4
 
 
 class BaseRig:
-    """A base gate, and a base that drives exactly as commanded, one tick later."""
+    """A base gate, and a base that drives exactly as commanded, one tick later.
+
+    It `follows` commands, its pose `rolls` with its twist, and its odometry `reports` both.
+    """
 
     def __init__(self, period_s=PERIOD):
         self.period_s = period_s
@@ -31,7 +34,7 @@ class BaseRig:
         self.gate = BaseGate(ENVELOPE, self.monitor, self.interlock, period_s)
         self.now_ns, self.steady_ns = 10**15, 5 * 10**12
         self.pose, self.twist = np.zeros(3), np.zeros(2)
-        self.follows = self.reports = True
+        self.follows = self.rolls = self.reports = True
         self.sent = []
 
     @property
@@ -61,8 +64,9 @@ class BaseRig:
         self.sent.append(command)
         if command is not None and self.follows:
             self.twist = command
-            yaw = self.pose[2]
-            step = np.array([np.cos(yaw) * command[0], np.sin(yaw) * command[0], command[1]])
+        if self.rolls:
+            v, w, yaw = *self.twist, self.pose[2]
+            step = np.array([np.cos(yaw) * v, np.sin(yaw) * v, w])
             self.pose = self.pose + step * self.period_s
         return command
 
@@ -73,6 +77,14 @@ class BaseRig:
     def drive(self, wanted=(0.5, 0.4), ticks=40):
         for _ in range(ticks):
             self.tick(wanted)
+
+    def stops_after(self, wanted, patience_s=5.0):
+        """Ask for a twist until the gate stops; returns the seconds until then."""
+        for k in range(round(patience_s / self.period_s)):
+            self.tick(wanted)
+            if self.level == "STOP":
+                return k * self.period_s
+        return float("inf")
 
 
 @pytest.fixture
@@ -295,8 +307,81 @@ def test_a_base_that_does_not_follow_holds_then_stops(armed):
     for _ in range(150):
         armed.tick([0.6, 0.0])
         levels.append(armed.level)
-    assert armed.cause == "tracking_error"
+    assert armed.level == "STOP"
     assert 0.5 <= levels.index("HOLD") * PERIOD <= 1.0
+
+
+def test_a_base_that_drives_too_slowly_for_its_command_holds(armed):
+    armed.follows, armed.twist = False, np.array([0.1, 0.0])
+    armed.drive(wanted=(0.6, 0.0), ticks=45)
+    assert (armed.level, armed.cause) == ("HOLD", "tracking_error")
+
+
+@pytest.mark.parametrize(
+    "twist", [[0.5, 0.0], [0.04, 0.0], [-0.3, 0.0], [0.0, 0.5], [0.0, -0.08], [0.3, 0.6]]
+)
+def test_odometry_that_freezes_in_motion_stops_within_a_second(armed, twist):
+    armed.drive(wanted=twist, ticks=50)
+    armed.rolls = armed.follows = False
+    assert 0.7 <= armed.stops_after(twist) <= 0.8
+    assert armed.cause == "odometry_frozen"
+    assert "does not follow" in armed.interlock.latch.detail
+    assert_comes_to_rest(armed)
+
+
+def test_frozen_odometry_is_not_armed(rig):
+    rig.rolls, rig.twist = False, np.array([0.5, 0.0])
+    rig.wait(2.5)
+    assert "does not follow" in rig.gate.arm(rig.steady_ns)
+
+
+def test_a_base_that_stands_has_no_frozen_odometry(armed):
+    armed.follows = armed.rolls = False
+    rng = np.random.default_rng(1)
+    for _ in range(3000):
+        armed.twist = rng.normal(0, [0.02, 0.05])
+        armed.tick()
+    assert armed.level == "OK"
+
+
+def test_odometry_that_trembles_and_counts_coarsely_is_not_frozen(armed):
+    armed.follows, rng = False, np.random.default_rng(2)
+    place = 0.0
+    for k in range(2000):
+        v = 0.3 * np.sin(k * PERIOD)
+        place += v * PERIOD
+        armed.pose, armed.rolls = np.array([round(place, 2), 0.0, 0.0]), False
+        armed.twist = np.array([v, 0.0]) + rng.normal(0, [0.02, 0.2])
+        armed.tick([v, 0.0])
+    assert armed.level == "OK"
+
+
+@pytest.mark.parametrize("wanted", [[0.1, 0.0], [0.6, 0.0], [0.0, 0.3], [-0.2, 0.4]])
+def test_a_base_that_is_blocked_stops_within_a_second_and_a_half(armed, wanted):
+    armed.follows = False
+    assert 0.8 <= armed.stops_after(wanted) <= 1.2
+    assert armed.cause == "base_blocked"
+    assert_comes_to_rest(armed)
+
+
+def test_a_base_that_pushes_again_and_again_is_blocked(armed):
+    armed.follows = False
+    for _ in range(4):
+        armed.drive(wanted=(0.1, 0.0), ticks=12)
+        armed.drive(wanted=(0.0, 0.0), ticks=40)
+    assert (armed.level, armed.cause) == ("STOP", "base_blocked")
+    armed.wait(1.1)
+    assert armed.gate.arm(armed.steady_ns) == ""
+    armed.drive(wanted=(0.1, 0.0), ticks=30)
+    assert armed.level == "OK"
+
+
+def test_a_base_that_starts_late_is_not_blocked(armed):
+    armed.follows = False
+    armed.drive(wanted=(0.2, 0.0), ticks=20)
+    armed.follows = True
+    armed.drive(wanted=(0.2, 0.0), ticks=200)
+    assert armed.level == "OK"
 
 
 def test_a_base_that_rolls_on_is_told(armed):

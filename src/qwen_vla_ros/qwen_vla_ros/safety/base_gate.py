@@ -101,6 +101,7 @@ class BaseGate(Gate[FloatArray]):
     def _begin(self) -> None:
         self._twist = np.zeros(2)
         self._lost_ns = None
+        self._monitor.begin()
 
     def _read(self, wanted: FloatArray) -> FloatArray | None:
         return wanted if wanted.shape == (2,) and np.isfinite(wanted).all() else None
@@ -112,6 +113,7 @@ class BaseGate(Gate[FloatArray]):
                 self._lost_ns = steady_ns
         self._find_again(steady_ns)
         if self._interlock.latch.is_armed:
+            tick.stop(self._monitor.push(self._twist, tick.elapsed_s))
             tick.hold(self._monitor.compare(self._twist, steady_ns))
 
     def _find_again(self, steady_ns: int) -> None:
