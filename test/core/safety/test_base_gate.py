@@ -12,6 +12,7 @@ from qwen_vla_ros.safety.envelope import BaseEnvelope
 from qwen_vla_ros.safety.interlock import Interlock
 from qwen_vla_ros.safety.latch import Cause
 from qwen_vla_ros.safety.odometry_monitor import OdometryMonitor
+from qwen_vla_ros.safety.silence import STEPPED_IN
 from qwen_vla_ros.safety.twist_filter import TwistFilter, TwistStep
 
 PERIOD = 0.02
@@ -220,6 +221,23 @@ def test_a_gate_that_wakes_takes_nobody_elses_motion_for_its_own(armed):
     armed.sleep(1.0)
     armed.follows, armed.twist = False, np.array([0.4, 0.0])
     assert armed.tick() is None
+
+
+def test_a_gate_does_not_fight_who_stepped_in_for_it(armed):
+    armed.drive()
+    armed.interlock.latch.trip(STEPPED_IN)
+    assert armed.tick([0.5, 0.0]).tolist() == [0.0, 0.0]
+
+
+def test_a_driver_that_stops_sooner_than_the_monitor_makes_a_pause_shorter():
+    rig = BaseRig()
+    rig.gate = BaseGate(ENVELOPE, rig.monitor, rig.interlock, PERIOD, timeout_s=0.06)
+    rig.wait(1.1)
+    assert rig.gate.arm(rig.steady_ns) == ""
+    rig.drive()
+    rig.twist = np.zeros(2)
+    assert rig.tick([0.5, 0.0], periods=3.5).tolist() == [0.0, 0.0]
+    assert (rig.level, rig.cause) == ("HOLD", "gate_paused")
 
 
 def test_a_slow_gate_that_paused_holds_and_goes_on_by_itself():

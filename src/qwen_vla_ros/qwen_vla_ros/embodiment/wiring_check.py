@@ -19,7 +19,7 @@ from qwen_vla_ros.errors import suggest
 from qwen_vla_ros.plugins import plugin_names
 
 RESERVED = (
-    *("policy", "gate", "simulator", "scene", "stop"),
+    *("policy", "gate", "monitor", "simulator", "scene", "stop"),
     *("clock", "rosout", "diagnostics", "parameter_events"),
 )
 """First words of names that this stack or ROS itself uses."""

@@ -14,7 +14,7 @@ from qwen_vla_ros.safety.gate import Gate, Proposal
 from qwen_vla_ros.safety.interlock import Interlock, Tick
 from qwen_vla_ros.safety.latch import Cause
 from qwen_vla_ros.safety.odometry_monitor import OdometryMonitor
-from qwen_vla_ros.safety.silence import silence_s
+from qwen_vla_ros.safety.silence import STEPPED_IN, silence_s
 from qwen_vla_ros.safety.twist_filter import TwistFilter
 from qwen_vla_ros.types import FloatArray
 
@@ -32,6 +32,7 @@ class BaseGate(Gate[FloatArray]):
         monitor: OdometryMonitor,
         interlock: Interlock,
         period_s: float,
+        timeout_s: float = float("inf"),
     ) -> None:
         """Compose a gate.
 
@@ -40,6 +41,7 @@ class BaseGate(Gate[FloatArray]):
             monitor: What the odometry says.
             interlock: What is watched besides the odometry.
             period_s: Nominal time between two ticks, in seconds.
+            timeout_s: After which the driver stops by itself, in seconds, as far as it is known.
         """
         super().__init__([monitor], interlock, period_s)
         self._envelope = envelope
@@ -47,7 +49,7 @@ class BaseGate(Gate[FloatArray]):
         self._filter = TwistFilter(envelope)
         self._twist: FloatArray = np.zeros(2)
         self._lost_ns: int | None = None
-        self._silence_s = silence_s(period_s)
+        self._left_running_s = min(silence_s(period_s), timeout_s)
 
     @classmethod
     def from_embodiment(cls, embodiment: Embodiment) -> Self:
@@ -57,6 +59,7 @@ class BaseGate(Gate[FloatArray]):
             EmbodimentError: The base has no limits, or nothing reports where it is.
         """
         envelope = BaseEnvelope.from_embodiment(embodiment)
+        command = embodiment.file.command
         sources = [s for s in embodiment.file.state if s.type == "nav_msgs/msg/Odometry"]
         if len(sources) != 1:
             raise EmbodimentError(
@@ -67,7 +70,8 @@ class BaseGate(Gate[FloatArray]):
             envelope,
             OdometryMonitor(envelope, sources[0].topic, sources[0].max_age_s),
             Interlock.from_embodiment(embodiment),
-            1.0 / embodiment.file.command.rate_hz,
+            1.0 / command.rate_hz,
+            float("inf") if command.timeout_s is None else command.timeout_s,
         )
 
     @property
@@ -107,11 +111,14 @@ class BaseGate(Gate[FloatArray]):
         return wanted if wanted.shape == (2,) and np.isfinite(wanted).all() else None
 
     def _find(self, tick: Tick, steady_ns: int, wanted: FloatArray | None) -> None:  # noqa: ARG002
-        if tick.elapsed_s > self._silence_s or tick.clock_jumped:
+        if tick.elapsed_s > self._left_running_s or tick.clock_jumped:
             tick.hold(CAME_BACK)
             if self._is_commanded:
                 self._lost_ns = steady_ns
         self._find_again(steady_ns)
+        if self._interlock.latch.cause is STEPPED_IN:
+            # Rest is commanded already: a brake from what was commanded before would fight it.
+            self._twist, self._lost_ns = np.zeros(2), None
         if self._interlock.latch.is_armed:
             tick.stop(self._monitor.push(self._twist, tick.elapsed_s))
             tick.hold(self._monitor.compare(self._twist, steady_ns))
