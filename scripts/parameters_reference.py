@@ -20,6 +20,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "reference" / "parameters.md"
 NODES: tuple[tuple[str, tuple[type[Options], ...]], ...] = (
     ("policy", (policy.Parameters, ManagedParameters)),
     ("gate", (NodeOptions, ManagedParameters)),
+    ("monitor", (NodeOptions,)),
     ("simulator", (simulator.Parameters,)),
 )
 COMMANDS: tuple[tuple[str, type[Options]], ...] = (

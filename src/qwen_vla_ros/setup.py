@@ -2,7 +2,7 @@
 
 from setuptools import find_packages, setup
 
-NODES = ("policy", "gate", "simulator")
+NODES = ("policy", "gate", "monitor", "simulator")
 
 setup(
     name="qwen_vla_ros",

@@ -17,9 +17,14 @@ def test_a_simulated_robot_gets_policy_gate_and_simulator():
     assert [node.executable for node in nodes] == ["policy", "gate", "simulator"]
 
 
-def test_a_base_gets_the_base_gate():
+def test_a_base_gets_a_monitor_too():
     nodes = said(robot="diffbot_sim").nodes()
-    assert [node.executable for node in nodes] == ["policy", "gate", "simulator"]
+    assert [node.executable for node in nodes] == ["policy", "gate", "monitor", "simulator"]
+
+
+def test_the_gate_hears_the_monitor():
+    _, gate, monitor, _ = said(robot="diffbot_sim").nodes()
+    assert dict(gate.remappings)["~/input/monitor"] == f"{monitor.name}/output/steps_in"
 
 
 def test_hardware_gets_no_simulator(tmp_path):
@@ -42,9 +47,9 @@ def test_a_word_that_is_no_number_is_refused_by_name(name):
 
 
 def test_what_commands_stops_before_what_brakes_before_what_moves():
-    nodes = Bringup(robot="aloha_sim", policy="expert").nodes()
+    nodes = Bringup(robot="diffbot_sim", policy="expert").nodes()
     assert sorted(nodes, key=lambda node: node.stop_order) == list(nodes)
-    assert len({node.stop_order for node in nodes}) == 3
+    assert len({node.stop_order for node in nodes}) == 4
 
 
 def test_the_policy_cannot_reach_a_controller():

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,10 +20,11 @@ import pytest
 if TYPE_CHECKING:
     from qwen_vla_msgs.msg import ActionChunk, SafetyState
     from rclpy.action.client import ClientGoalHandle
+    from rclpy.node import Node
     from sensor_msgs.msg import JointState
     from std_srvs.srv import Trigger
 
-    from qwen_vla_ros.bringup import Bringup
+    from qwen_vla_ros.bringup import Bringup, NodeSpec
 
 
 PERIOD_S = 0.005
@@ -169,6 +170,7 @@ class RosGraph:
         self.node = Node("witness", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
+        self._nodes: list[Node] = []
         self._processes: list[NodeProcess] = []
         self._closing = False
 
@@ -202,12 +204,21 @@ class RosGraph:
 
     def bring_up(self, bringup: Bringup) -> dict[str, NodeProcess]:
         """Start a whole robot; returns its processes by name."""
+        return self.start_all(bringup.nodes())
+
+    def start_all(self, specs: Iterable[NodeSpec]) -> dict[str, NodeProcess]:
+        """Start some nodes; returns their processes by name."""
         processes = {
             spec.name: NodeProcess(spec.executable, spec.ros_arguments(), spec.environment)
-            for spec in bringup.nodes()
+            for spec in specs
         }
         self._processes += processes.values()
         return processes
+
+    def add_node(self, node: Node) -> None:
+        """Spin a node of the test's beside the witness."""
+        self._executor.add_node(node)
+        self._nodes.append(node)
 
     def observe_arms(self, patience_s: float = 5.0) -> ArmsObserver:
         """Return who watches two simulated arms; `patience_s` is for goals to be answered."""
@@ -243,7 +254,8 @@ class RosGraph:
         self._closing = True
         self._thread.join(2)
         self._executor.shutdown()
-        self.node.destroy_node()
+        for node in (*self._nodes, self.node):
+            node.destroy_node()
         self._context.try_shutdown()
 
 

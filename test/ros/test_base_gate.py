@@ -151,14 +151,16 @@ class Floor:
 
 @pytest.fixture(scope="module")
 def diffbot(tmp_path_factory):
-    """The robot, with patience for a driver that shares a busy machine with this test."""
+    """The robot, with patience for a driver that shares a busy machine and stops by itself."""
     folder = tmp_path_factory.mktemp("robot")
     shutil.copytree(ROOT / "config" / "embodiments", folder / "config" / "embodiments")
     shutil.copytree(ROOT / "urdf", folder / "urdf")
     path = folder / "config" / "embodiments" / "diffbot_sim.yaml"
     text = path.read_text()
     assert text.count("max_age_s: 0.2 ") == 1
-    path.write_text(text.replace("max_age_s: 0.2 ", "max_age_s: 0.3 "))
+    text = text.replace("max_age_s: 0.2 ", "max_age_s: 0.3 ")
+    text = text.replace("command:\n", f"command:\n  timeout_s: {CONTROLLER_TIMEOUT_S}\n")
+    path.write_text(text)
     return load_embodiment(path)
 
 

@@ -93,8 +93,12 @@ class Bringup(BringupOptions):
             QwenVlaError: The options contradict each other or the robot.
         """
         self._check()
-        nodes = (self._policy(), self._gate())
-        return (*nodes, self._simulator()) if self.is_simulated else nodes
+        nodes = [self._policy(), self._gate()]
+        if self.embodiment.has_base:
+            nodes.append(self._monitor())
+        if self.is_simulated:
+            nodes.append(self._simulator())
+        return tuple(nodes)
 
     def _check(self) -> None:
         self.require_for_policy()
@@ -155,6 +159,7 @@ class Bringup(BringupOptions):
             (
                 ("~/input/action_chunk", "policy/output/action_chunk"),
                 ("~/input/stop", "stop"),
+                ("~/input/monitor", "monitor/output/steps_in"),
             ),
             stop_order=1,
             logs_to_disk=False,
@@ -162,12 +167,22 @@ class Bringup(BringupOptions):
             environment=fastdds_profile("_udp"),
         )
 
+    def _monitor(self) -> NodeSpec:
+        """Return who stands by while a base drives; it sees the gate out."""
+        return self._node(
+            "monitor",
+            {"use_sim_time": self.use_sim_time},
+            (),
+            stop_order=2,
+            logs_to_disk=False,
+        )
+
     def _simulator(self) -> NodeSpec:
         return self._node(
             "simulator",
             {"seed": self.scene_seed, "publish_clock": self.use_sim_time},
             (("~/input/instruction", "policy/output/instruction"),),
-            stop_order=2,
+            stop_order=3,
         )
 
 

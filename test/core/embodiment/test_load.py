@@ -305,6 +305,11 @@ BROKEN_ALOHA = {
         "    left_fingr:\n",
         "left_fingr: nothing would read it: no channel commands this joint. Did you mean 'left_f",
     ),
+    "time-out of nobody": (
+        "command:\n",
+        "command:\n  timeout_s: 0.2\n",
+        "command.timeout_s: nothing would read it: no base is commanded.",
+    ),
     "base limits of nobody": (
         LAST,
         f"{LAST}\n  base: {BASE}",
@@ -488,6 +493,16 @@ BROKEN_DIFFBOT = {
         "state:\n",
         "state:\n  - {topic: odom2, type: nav_msgs/msg/Odometry, rate_hz: 50, max_age_s: 0.1}\n",
         "state: a base has exactly one Odometry; two could disagree.",
+    ),
+    "a time-out shorter than two commands": (
+        "command:\n",
+        "command:\n  timeout_s: 0.03\n",
+        "command.timeout_s: 0.03 s would stop the base between two commands at 50 Hz.",
+    ),
+    "too few commands to notice that they cease": (
+        "rate_hz: 50\n  outputs",
+        "rate_hz: 8\n  outputs",
+        "command.rate_hz: 8 Hz is too slow to notice in time that commands cease; a base needs at",
     ),
     "two outputs": (
         "outputs:\n",

@@ -71,6 +71,14 @@ def test_what_is_committed_is_what_the_last_chunk_says(aloha, arms):
     assert checked > 3
 
 
+@pytest.mark.parametrize("seed", [1000, 1007])
+def test_clean_driving_is_not_limited_and_arrives(diffbot, base, seed):
+    outcome = run_episode(diffbot, base, load_expert(diffbot), seed, 30.0)
+    assert outcome.success
+    assert outcome.commands > 100
+    assert outcome.commands_limited == 0
+
+
 def test_a_base_is_played_with_committed_motions(diffbot, base):
     witness = Witness(load_expert(diffbot))
     run_episode(diffbot, base, witness, 3, 4.0)

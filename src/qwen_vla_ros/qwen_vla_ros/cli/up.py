@@ -11,7 +11,7 @@ from rich.markup import escape
 from qwen_vla_ros.bringup import Bringup, environment
 from qwen_vla_ros.supervisor import Supervisor
 
-COLOURS = {"policy": "cyan", "gate": "green", "simulator": "magenta"}
+COLOURS = {"policy": "cyan", "gate": "green", "monitor": "blue", "simulator": "magenta"}
 console = Console(highlight=False)
 
 

@@ -21,7 +21,7 @@ MAX_SCALE = 1e3
 MAX_OFFSET = {"rad": math.tau, "m": 2.0}
 
 RESERVED = (
-    *("policy", "gate", "simulator", "scene", "stop"),
+    *("policy", "gate", "monitor", "simulator", "scene", "stop"),
     *("clock", "rosout", "diagnostics", "parameter_events"),
 )
 """First words of names that this stack or ROS itself uses."""

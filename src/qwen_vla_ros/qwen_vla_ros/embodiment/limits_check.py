@@ -23,6 +23,9 @@ MAX_JOINT_STOP_S = 0.2
 # A base may brake softly, since a sudden stop tips it; one second is where the travel of a stop
 # from walking speed is still about half a metre.
 MAX_BASE_STOP_S = 1.0
+# A motion must end within 300 ms of its gate's death, and two missed commands say little yet.
+MIN_BASE_RATE_HZ = 10.0
+MIN_BASE_TIMEOUT_PERIODS = 2.0
 
 
 def check_limits(file: EmbodimentFile, robot: Urdf, problems: Problems) -> None:
@@ -133,6 +136,8 @@ def _check_grippers(file: EmbodimentFile, problems: Problems) -> None:
 
 def _check_base(file: EmbodimentFile, problems: Problems) -> None:
     base = file.safety.base
+    if file.command.timeout_s is not None and not file.moves_base:
+        problems.add(("command", "timeout_s"), "nothing would read it: no base is commanded.")
     if base is None:
         if file.moves_base:
             problems.add(("safety", "base"), "is missing; waypoint channels need it.")
@@ -141,6 +146,19 @@ def _check_base(file: EmbodimentFile, problems: Problems) -> None:
     if not file.moves_base:
         problems.add(loc, "nothing would read it: the action has no waypoint channels.")
         return
+    if file.command.rate_hz < MIN_BASE_RATE_HZ:
+        problems.add(
+            ("command", "rate_hz"),
+            f"{file.command.rate_hz:g} Hz is too slow to notice in time that commands cease; a "
+            f"base needs at least {MIN_BASE_RATE_HZ:g}.",
+        )
+    timeout_s = file.command.timeout_s
+    if timeout_s is not None and timeout_s * file.command.rate_hz < MIN_BASE_TIMEOUT_PERIODS:
+        problems.add(
+            ("command", "timeout_s"),
+            f"{timeout_s:g} s would stop the base between two commands at "
+            f"{file.command.rate_hz:g} Hz.",
+        )
     for axis, unit, velocity, acceleration in (
         ("linear", "m", base.linear_velocity, base.linear_acceleration),
         ("angular", "rad", base.angular_velocity, base.angular_acceleration),

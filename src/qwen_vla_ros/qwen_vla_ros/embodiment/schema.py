@@ -147,9 +147,14 @@ class OutputSpec(Section):
 
 
 class CommandSpec(Section):
-    """How commands leave the gate."""
+    """How commands leave the gate.
+
+    `timeout_s` is how long after its last command the driver of a base stops by itself, where it
+    cannot be asked for that.
+    """
 
     rate_hz: Rate
+    timeout_s: Seconds | None = None
     outputs: Annotated[tuple[OutputSpec, ...], Field(min_length=1)]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from qwen_vla_ros.execution.planar import difference
 from qwen_vla_ros.execution.timeline import end_ns, row_at
+from qwen_vla_ros.execution.twist_ramp import TwistRamp
 from qwen_vla_ros.execution.waypoint_path import WaypointPath
 from qwen_vla_ros.types import ActionChunk, FloatArray
 
@@ -28,12 +29,13 @@ class WaypointFollower:
 
     Row h of a chunk is the motion between `stamp + h dt` and `stamp + (h + 1) dt`, seen from the
     waypoint before it. A new chunk needs no seam: its way begins where the base was seen, so that
-    only the speed changes, as it does from row to row, and the gate bounds that.
+    only the speed changes, as it does from row to row, and the ramp takes its time for that.
     """
 
-    def __init__(self, max_age_s: float) -> None:
+    def __init__(self, max_age_s: float, ramp: TwistRamp) -> None:
         """Follow nothing beyond `max_age_s` (s) after the observation that a chunk answers."""
         self._max_age_s = max_age_s
+        self._ramp = ramp
         self._chunk: ActionChunk | None = None
         self._path: WaypointPath | None = None
 
@@ -67,10 +69,18 @@ class WaypointFollower:
         pose, twist = path.at(row_at(chunk, now_ns))
         return pose, twist / chunk.dt
 
-    def at(self, now_ns: int, pose: FloatArray) -> FloatArray | None:
-        """Return the twist (v m/s, w rad/s) that leads a base at `pose` along, or None.
+    def at(self, now_ns: int, pose: FloatArray, twist: FloatArray, dt: float) -> FloatArray | None:
+        """Return the next twist (v m/s, w rad/s) of a base that is led along, or None.
 
-        The chunk's own speed, plus a feedback on the distance from the reference.
+        It is on the way to the chunk's own speed plus a feedback on the distance from the
+        reference. What a chunk asks for beyond the base's speed is returned as it is: whoever
+        bounds that shall see it.
+
+        Args:
+            now_ns: ROS time.
+            pose: Where the base is (x m, y m, yaw rad).
+            twist: Last commanded (v, w).
+            dt: Seconds between that command and this one.
         """
         reference = self.reference(now_ns)
         if reference is None:
@@ -80,7 +90,10 @@ class WaypointFollower:
         v = forward * np.cos(angle) + GAIN_ALONG * along
         # A sideways error can only be driven away while driving, hence the factor `forward`.
         w = turn + GAIN_TURN * angle + GAIN_ACROSS * forward * across * np.sinc(angle / np.pi)
-        return np.array([v, w])
+        goal = np.array([v, w])
+        if not self._ramp.allows(np.array([forward, turn])):
+            return goal
+        return self._ramp.step(twist, goal, dt)
 
 
 def _is_stop(actions: FloatArray, waypoints: list[FloatArray]) -> bool:

@@ -22,7 +22,7 @@ from qwen_vla_ros.clock import ns_from_stamp
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import NotReadyError
 from qwen_vla_ros.options import NodeOptions
-from qwen_vla_ros.ros.commands import Output
+from qwen_vla_ros.ros.commands import gate_outputs
 from qwen_vla_ros.ros.conversions import chunk_from_message, planar_pose
 from qwen_vla_ros.ros.graph import require_publisher
 from qwen_vla_ros.ros.lifecycle import ManagedNode
@@ -66,9 +66,7 @@ class GateNode(ManagedNode):
         """Read the limits and listen; nothing is sent before somebody arms."""
         self._embodiment = load_embodiment(self._settings.embodiment)
         self._made = RobotGate(self._embodiment)
-        self._outputs = {
-            output.topic: Output(self, output) for output in self._embodiment.file.command.outputs
-        }
+        self._outputs = gate_outputs(self, self._embodiment, self._made.stop)
         self._listen_to_sensors(self._made.limb)
         self._state = self.create_publisher(SafetyState, "~/output/safety_state", LATCHED)
         self.create_subscription(

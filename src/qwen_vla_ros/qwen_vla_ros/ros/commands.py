@@ -8,19 +8,29 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
 from qwen_vla_ros.embodiment.backend import Command, load_backend
+from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.schema import OutputSpec
 from qwen_vla_ros.errors import NotReadyError
 from qwen_vla_ros.ros.conversions import message_class, new_message
-from qwen_vla_ros.ros.graph import other_publishers, require_sole_publisher, require_subscriber
+from qwen_vla_ros.ros.graph import (
+    other_publishers,
+    publishers,
+    require_sole_publisher,
+    require_subscriber,
+    subscribers,
+)
 from qwen_vla_ros.ros.qos import COMMAND
+from qwen_vla_ros.ros.standby import Standby
 from qwen_vla_ros.safety.latch import Cause
 
 
 class Output:
     """One command topic."""
 
-    def __init__(self, node: Node, spec: OutputSpec) -> None:
+    def __init__(self, node: Node, spec: OutputSpec, standby: Standby | None = None) -> None:
+        """Speak on a topic; `standby` is who ends a motion there in the node's place."""
         self._node = node
+        self._standby = standby
         self._backend = load_backend(spec.backend)
         self.spec = spec
         self.publisher = node.create_publisher(
@@ -37,29 +47,59 @@ class Output:
         Raises:
             NotReadyError: Names the topic and what is wrong with it.
         """
-        require_subscriber(self._node, self.spec.topic, self._backend.type)
-        require_sole_publisher(self._node, self.spec.topic)
+        partners = self._partners()
+        require_subscriber(self._node, self.spec.topic, self._backend.type, partners)
+        require_sole_publisher(self._node, self.spec.topic, partners)
         if self._has_twin():
             raise NotReadyError(
                 f"command topic '{self.spec.topic}' has another publisher with this node's own "
                 "name. A second gate runs, or one that was killed is not forgotten yet."
             )
+        if self._standby is not None:
+            self._standby.require()
 
     def faults(self) -> list[Cause]:
         """Return what has become wrong with the topic since."""
-        causes = []
-        intruders = other_publishers(self._node, self.spec.topic)
+        causes = [] if self._standby is None else self._standby.faults()
+        partners = self._partners()
+        intruders = other_publishers(self._node, self.spec.topic, partners)
         if intruders or self._has_twin():
             who = ", ".join(intruders) or "a second gate"
             detail = f"{who} publishes on '{self.spec.topic}' too"
             causes.append(Cause("intruder", detail))
-        if self.publisher.get_subscription_count() == 0:
+        listening = partners & {*subscribers(self._node, self.spec.topic)}
+        if self.publisher.get_subscription_count() <= len(listening):
             detail = f"nobody listens on '{self.spec.topic}' any more"
             causes.append(Cause("controller_gone", detail))
         return causes
 
+    def _partners(self) -> set[str]:
+        return set() if self._standby is None else self._standby.names
+
     def _has_twin(self) -> bool:
-        return int(self._node.count_publishers(self.spec.topic)) > 1
+        own = self._node.get_fully_qualified_name()
+        return publishers(self._node, self.spec.topic).count(own) > 1
+
+
+def gate_outputs(
+    node: Node, embodiment: Embodiment, stop: Callable[[Cause], None]
+) -> dict[str, Output]:
+    """Return the outputs of a robot's gate, by topic.
+
+    Args:
+        node: The gate.
+        embodiment: Its robot.
+        stop: Called when somebody has ended a motion in the gate's place.
+    """
+    command = embodiment.file.command
+    return {
+        output.topic: Output(
+            node,
+            output,
+            Standby(node, output.topic, command.timeout_s, stop) if embodiment.has_base else None,
+        )
+        for output in command.outputs
+    }
 
 
 def listen(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rclpy.node import Node
 from rclpy.topic_endpoint_info import TopicEndpointInfo
@@ -10,14 +10,26 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from qwen_vla_ros.errors import NotReadyError
 
 
-def require_subscriber(node: Node, topic: str, type_name: str) -> None:
+def require_subscriber(
+    node: Node, topic: str, type_name: str, besides: Collection[str] = ()
+) -> None:
     """Refuse when nobody listens on `topic` with the type `type_name` (`pkg/msg/Type`).
+
+    Args:
+        node: Who asks.
+        topic: As the node calls it.
+        type_name: What they must listen with.
+        besides: Full names of nodes that do not count.
 
     Raises:
         NotReadyError: No subscriber, or only subscribers of another type.
     """
     resolved = node.resolve_topic_name(topic)
-    infos = node.get_subscriptions_info_by_topic(resolved)
+    infos = [
+        info
+        for info in node.get_subscriptions_info_by_topic(resolved)
+        if _full_name(info) not in besides
+    ]
     _require(infos, type_name, f"command topic '{resolved}' has no subscriber", "listens with")
 
 
@@ -32,14 +44,19 @@ def require_publisher(node: Node, topic: str, type_name: str) -> None:
     _require(infos, type_name, f"topic '{resolved}' has no publisher", "publishes")
 
 
-def require_sole_publisher(node: Node, topic: str) -> None:
+def require_sole_publisher(node: Node, topic: str, besides: Collection[str] = ()) -> None:
     """Refuse when another node than this one publishes on a command topic (F11, J1).
+
+    Args:
+        node: The one that may.
+        topic: As the node calls it.
+        besides: Full names of nodes that may as well.
 
     Raises:
         NotReadyError: Names the intruder.
     """
     resolved = node.resolve_topic_name(topic)
-    intruders = other_publishers(node, resolved)
+    intruders = other_publishers(node, resolved, besides)
     if intruders:
         raise NotReadyError(
             f"command topic '{resolved}' has another publisher: {', '.join(intruders)}. "
@@ -47,11 +64,22 @@ def require_sole_publisher(node: Node, topic: str) -> None:
         )
 
 
-def other_publishers(node: Node, topic: str) -> list[str]:
-    """Return the full names of the other nodes that publish on `topic`."""
+def other_publishers(node: Node, topic: str, besides: Collection[str] = ()) -> list[str]:
+    """Return the full names of the other nodes that publish on `topic`, but for `besides`."""
     own = node.get_fully_qualified_name()
+    return sorted({*publishers(node, topic)} - {own, *besides})
+
+
+def publishers(node: Node, topic: str) -> list[str]:
+    """Return the full name of the node of every publisher on `topic`, sorted."""
     infos = node.get_publishers_info_by_topic(node.resolve_topic_name(topic))
-    return sorted({_full_name(info) for info in infos} - {own})
+    return sorted(_full_name(info) for info in infos)
+
+
+def subscribers(node: Node, topic: str) -> list[str]:
+    """Return the full names of the nodes that listen on `topic`, sorted."""
+    infos = node.get_subscriptions_info_by_topic(node.resolve_topic_name(topic))
+    return sorted({_full_name(info) for info in infos})
 
 
 def _require(infos: Sequence[TopicEndpointInfo], wanted: str, absence: str, verb: str) -> None:

@@ -8,6 +8,7 @@ from qwen_vla_ros.embodiment.backend import Commands, StampedTwist
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.execution.planar import WAYPOINT_KINDS
 from qwen_vla_ros.execution.pose_history import PoseHistory
+from qwen_vla_ros.execution.twist_ramp import TwistRamp
 from qwen_vla_ros.execution.waypoint_follower import WaypointFollower
 from qwen_vla_ros.safety.base_gate import BaseGate
 from qwen_vla_ros.safety.interlock import Interlock
@@ -30,7 +31,9 @@ class Base:
         self._gate = BaseGate.from_embodiment(embodiment)
         kinds: list[str] = [channel.kind for channel in file.action]
         self._columns = [kinds.index(kind) for kind in WAYPOINT_KINDS]
-        self._follower = WaypointFollower(file.safety.max_observation_age_s)
+        envelope = self._gate.envelope
+        ramp = TwistRamp(envelope.velocity, envelope.acceleration)
+        self._follower = WaypointFollower(file.safety.max_observation_age_s, ramp)
         rate_hz = max(source.rate_hz for source in file.state)
         self._history = PoseHistory(depth=round(HISTORY_S * rate_hz))
 
@@ -96,7 +99,10 @@ class Base:
     def tick(self, now_ns: int, steady_ns: int) -> Commands:
         """Command the twist that leads along the waypoints."""
         pose = self._history.newest
-        wanted = None if pose is None else self._follower.at(now_ns, pose)
+        wanted = None
+        if pose is not None:
+            dt = self._gate.step_s(steady_ns)
+            wanted = self._follower.at(now_ns, pose, self._gate.twist, dt)
         is_silent = wanted is None and not self._follower.is_resting
         command = self._gate.tick(now_ns, steady_ns, wanted, is_silent=is_silent)
         if command is None:

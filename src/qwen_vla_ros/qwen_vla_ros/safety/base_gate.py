@@ -6,14 +6,21 @@ from typing import Self
 
 import numpy as np
 
+from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import EmbodimentError
 from qwen_vla_ros.safety.envelope import BaseEnvelope
 from qwen_vla_ros.safety.gate import Gate, Proposal
 from qwen_vla_ros.safety.interlock import Interlock, Tick
+from qwen_vla_ros.safety.latch import Cause
 from qwen_vla_ros.safety.odometry_monitor import OdometryMonitor
+from qwen_vla_ros.safety.silence import STEPPED_IN, silence_s
 from qwen_vla_ros.safety.twist_filter import TwistFilter
 from qwen_vla_ros.types import FloatArray
+
+LOST_NS = NS_PER_S // 5
+"""So long a gate that comes back waits for what is measured now; rest is commanded otherwise."""
+CAME_BACK = Cause("gate_paused", "the gate paused, and looks first at what the base does now")
 
 
 class BaseGate(Gate[FloatArray]):
@@ -25,6 +32,7 @@ class BaseGate(Gate[FloatArray]):
         monitor: OdometryMonitor,
         interlock: Interlock,
         period_s: float,
+        timeout_s: float = float("inf"),
     ) -> None:
         """Compose a gate.
 
@@ -33,12 +41,15 @@ class BaseGate(Gate[FloatArray]):
             monitor: What the odometry says.
             interlock: What is watched besides the odometry.
             period_s: Nominal time between two ticks, in seconds.
+            timeout_s: After which the driver stops by itself, in seconds, as far as it is known.
         """
         super().__init__([monitor], interlock, period_s)
         self._envelope = envelope
         self._monitor = monitor
         self._filter = TwistFilter(envelope)
         self._twist: FloatArray = np.zeros(2)
+        self._lost_ns: int | None = None
+        self._left_running_s = min(silence_s(period_s), timeout_s)
 
     @classmethod
     def from_embodiment(cls, embodiment: Embodiment) -> Self:
@@ -48,6 +59,7 @@ class BaseGate(Gate[FloatArray]):
             EmbodimentError: The base has no limits, or nothing reports where it is.
         """
         envelope = BaseEnvelope.from_embodiment(embodiment)
+        command = embodiment.file.command
         sources = [s for s in embodiment.file.state if s.type == "nav_msgs/msg/Odometry"]
         if len(sources) != 1:
             raise EmbodimentError(
@@ -58,8 +70,19 @@ class BaseGate(Gate[FloatArray]):
             envelope,
             OdometryMonitor(envelope, sources[0].topic, sources[0].max_age_s),
             Interlock.from_embodiment(embodiment),
-            1.0 / embodiment.file.command.rate_hz,
+            1.0 / command.rate_hz,
+            float("inf") if command.timeout_s is None else command.timeout_s,
         )
+
+    @property
+    def envelope(self) -> BaseEnvelope:
+        """Limits of the base."""
+        return self._envelope
+
+    @property
+    def twist(self) -> FloatArray:
+        """What the next command follows on: (v m/s, w rad/s)."""
+        return self._twist
 
     @property
     def monitor(self) -> OdometryMonitor:
@@ -72,18 +95,52 @@ class BaseGate(Gate[FloatArray]):
         return self._monitor.pose is not None and self._envelope.is_still(self._monitor.twist)
 
     @property
+    def _is_lost(self) -> bool:
+        return self._lost_ns is not None
+
+    @property
     def _is_commanded(self) -> bool:
         return bool(self._twist.any())
 
     def _begin(self) -> None:
         self._twist = np.zeros(2)
+        self._lost_ns = None
+        self._monitor.begin()
 
     def _read(self, wanted: FloatArray) -> FloatArray | None:
         return wanted if wanted.shape == (2,) and np.isfinite(wanted).all() else None
 
     def _find(self, tick: Tick, steady_ns: int, wanted: FloatArray | None) -> None:  # noqa: ARG002
+        if tick.elapsed_s > self._left_running_s or tick.clock_jumped:
+            tick.hold(CAME_BACK)
+            if self._is_commanded:
+                self._lost_ns = steady_ns
+        self._find_again(steady_ns)
+        if self._interlock.latch.cause is STEPPED_IN:
+            # Rest is commanded already: a brake from what was commanded before would fight it.
+            self._twist, self._lost_ns = np.zeros(2), None
         if self._interlock.latch.is_armed:
+            tick.stop(self._monitor.push(self._twist, tick.elapsed_s))
             tick.hold(self._monitor.compare(self._twist, steady_ns))
+
+    def _find_again(self, steady_ns: int) -> None:
+        """Go on from what is measured, after a pause that may have stopped the base (W13).
+
+        What was measured before says nothing about now. Where nothing comes, rest is the one thing
+        that can be commanded.
+        """
+        if self._lost_ns is None:
+            return
+        if self._monitor.measured_ns >= self._lost_ns:
+            limit = self._envelope.velocity
+            self._twist = (
+                np.zeros(2) if self.is_still else np.clip(self._monitor.twist, -limit, limit)
+            )
+        elif steady_ns - self._lost_ns < LOST_NS:
+            return
+        else:
+            self._twist = np.zeros(2)
+        self._lost_ns = None
 
     def _propose(
         self,

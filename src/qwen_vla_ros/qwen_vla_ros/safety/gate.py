@@ -70,6 +70,11 @@ class Gate(ABC, Generic[Command]):
         """Whether nothing moves, neither as commanded nor as measured."""
         return not self._is_commanded and (not self._was_armed or self.is_still)
 
+    def step_s(self, steady_ns: int) -> float:
+        """Return the seconds in which a command of a tick at this time may change."""
+        # Time that a late tick lost does not allow a greater change.
+        return min(self._interlock.elapsed_s(steady_ns), self._period_s)
+
     def arm(self, steady_ns: int) -> str:
         """Let commands pass from now on, beginning where the robot is.
 
@@ -97,8 +102,10 @@ class Gate(ABC, Generic[Command]):
 
         Returns:
             The command to send, or None when nothing is to be sent: before the gate was first
-            armed, well after a stop, and when the last tick was only just before.
+            armed, well after a stop, while the gate is lost, and when the last tick was only just
+            before.
         """
+        dt = self.step_s(steady_ns)
         tick = self._interlock.begin(now_ns, steady_ns)
         if tick is None:
             return None
@@ -115,10 +122,8 @@ class Gate(ABC, Generic[Command]):
         self._find(tick, steady_ns, wanted)
         tick.hold(POLICY_SILENT if is_silent else None)
         may_move = self._interlock.judge(tick, steady_ns)
-        if not self._was_armed:
+        if not self._was_armed or self._is_lost:
             return None
-        # Time that a late tick lost does not allow a greater change.
-        dt = min(tick.elapsed_s, self._period_s)
         proposal = self._propose(wanted if may_move else None, dt, tick.elapsed_s)
         if not self._interlock.trusts(proposal.violations):
             self._distrust(dt)
@@ -137,6 +142,11 @@ class Gate(ABC, Generic[Command]):
         return self._interlock.watch_rest(
             is_commanded=self._is_commanded, is_still=self.is_still, steady_ns=steady_ns
         )
+
+    @property
+    def _is_lost(self) -> bool:
+        """Whether it is not known yet what a command would follow on; nothing is sent then."""
+        return False
 
     @property
     @abstractmethod

@@ -114,7 +114,7 @@ class Interlock:
 
     def begin(self, now_ns: int, steady_ns: int) -> Tick | None:
         """Begin a tick; returns None when the last one was only just before."""
-        elapsed_s = self._elapsed_s(steady_ns)
+        elapsed_s = self.elapsed_s(steady_ns)
         if elapsed_s < EARLIEST * self._period_s:
             return None
         self._last_tick_ns = steady_ns
@@ -187,7 +187,8 @@ class Interlock:
             self.latch.note_limited(steady_ns, LIMITED)
         return True
 
-    def _elapsed_s(self, steady_ns: int) -> float:
+    def elapsed_s(self, steady_ns: int) -> float:
+        """Return the seconds since the last tick; one period before the first one."""
         if self._last_tick_ns is None:
             return self._period_s
         return (steady_ns - self._last_tick_ns) / NS_PER_S
