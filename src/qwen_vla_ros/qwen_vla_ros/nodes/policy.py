@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, replace
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
 from qwen_vla_msgs.msg import ActionChunk as ActionChunkMessage
 from qwen_vla_msgs.msg import SafetyState, TaskStatus
 from rclpy.action.server import ServerGoalHandle
@@ -215,11 +216,12 @@ class PolicyNode(ManagedNode):
     def _diagnose(self) -> None:
         episode = self._episode
         with self._lock:
+            warning = "" if episode is None else self._succession.shortage()
+            doing = "idle" if episode is None else episode.prompt.instruction
             self._diagnostics.publish(
-                "idle" if episode is None else episode.prompt.instruction,
-                self._latencies,
-                self._sensors.dropped(),
-                warning="" if episode is None else self._succession.shortage(),
+                warning or doing,
+                {**self._latencies.values(), **self._sensors.dropped()},
+                DiagnosticStatus.WARN if warning else DiagnosticStatus.OK,
             )
 
 

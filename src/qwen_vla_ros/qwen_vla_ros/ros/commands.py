@@ -11,7 +11,7 @@ from qwen_vla_ros.embodiment.backend import Command, load_backend
 from qwen_vla_ros.embodiment.schema import OutputSpec
 from qwen_vla_ros.errors import NotReadyError
 from qwen_vla_ros.ros.conversions import message_class, new_message
-from qwen_vla_ros.ros.graph import other_publishers, require_sole_publisher, require_subscriber
+from qwen_vla_ros.ros.graph import Publishers, require_sole_publisher, require_subscriber
 from qwen_vla_ros.ros.qos import COMMAND
 from qwen_vla_ros.safety.latch import Cause
 
@@ -21,6 +21,7 @@ class Output:
 
     def __init__(self, node: Node, spec: OutputSpec) -> None:
         self._node = node
+        self._publishers = Publishers(node, spec.topic)
         self._backend = load_backend(spec.backend)
         self.spec = spec
         self.publisher = node.create_publisher(
@@ -48,8 +49,9 @@ class Output:
     def faults(self) -> list[Cause]:
         """Return what has become wrong with the topic since."""
         causes = []
-        intruders = other_publishers(self._node, self.spec.topic)
-        if intruders or self._has_twin():
+        names = self._publishers.look().values()
+        if len(names) > 1:
+            intruders = sorted(set(names) - {self._node.get_fully_qualified_name()})
             who = ", ".join(intruders) or "a second gate"
             detail = f"{who} publishes on '{self.spec.topic}' too"
             causes.append(Cause("intruder", detail))
