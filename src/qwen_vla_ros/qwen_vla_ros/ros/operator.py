@@ -20,12 +20,19 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from qwen_vla_ros.errors import NotReadyError, QwenVlaError
+from qwen_vla_ros.ros.presence import Presence
 from qwen_vla_ros.ros.qos import LATCHED
 
 SPIN_S = 0.05
 ANSWER_S = 5.0
+POLICY_PATIENCE_S = 0.8
+"""A policy gives feedback five times a second; one that does not is dead, or hangs."""
 STOP_IS_SAID_S = 1.2
 JUMP_IS_SEEN_S = 0.3
+
+
+class PolicySilentError(NotReadyError):
+    """The policy took an instruction, and then nothing more was heard of it."""
 
 
 class Operator:
@@ -154,29 +161,37 @@ class Operator:
         """Have an instruction carried out; a KeyboardInterrupt cancels it.
 
         Raises:
-            NotReadyError: No policy answers, or it refuses the goal for `patience_s`.
+            NotReadyError: No policy answers, it refuses the goal for `patience_s`, or it falls
+                silent.
         """
         self.wait_for_policy(patience_s)
+        presence = Presence(POLICY_PATIENCE_S)
+
+        def hear(message: Any) -> None:
+            presence.hear()
+            on_feedback(message.feedback)
+
         # A whole number in a float field would end the process inside rosidl.
         goal = ExecuteInstruction.Goal(instruction=instruction, time_limit_s=float(time_limit_s))
         deadline = time.monotonic() + patience_s
         while True:
-            handle = self._await(
-                self._action.send_goal_async(
-                    goal, feedback_callback=lambda message: on_feedback(message.feedback)
-                )
-            )
+            handle = self._await(self._action.send_goal_async(goal, feedback_callback=hear))
             if handle.accepted:
                 break
             if time.monotonic() > deadline:
                 raise NotReadyError("the policy refused the instruction; its log says why.")
             self.spin(1.0)  # it may still be waiting for its cameras
         result: Future = handle.get_result_async()
+        presence.hear()
         try:
-            self._await(result, time_limit_s + ANSWER_S)
+            self._await(result, time_limit_s + ANSWER_S, presence)
         except KeyboardInterrupt:
             self._await(handle.cancel_goal_async())
             self._await(result)
+        except PolicySilentError:
+            handle.cancel_goal_async()  # in case it only hangs
+            self.spin(SPIN_S)
+            raise
         return result.result().result
 
     def _nobody(self, who: str = "gate") -> NotReadyError:
@@ -194,7 +209,18 @@ class Operator:
             raise self._nobody(client.srv_name)
         return self._await(client.call_async(request))
 
-    def _await(self, future: Future, seconds: float = ANSWER_S) -> Any:
-        if not self.spin_until(future.done, seconds):
+    def _await(
+        self, future: Future, seconds: float = ANSWER_S, presence: Presence | None = None
+    ) -> Any:
+        def is_over() -> bool:
+            lost = presence is not None and presence.is_lost(time.monotonic())
+            if lost and not future.done():
+                raise PolicySilentError(
+                    f"the policy is silent: not a word of it for {POLICY_PATIENCE_S:g} s. "
+                    "The gate brings the robot to rest; look at the policy's log."
+                )
+            return bool(future.done())
+
+        if not self.spin_until(is_over, seconds):
             raise NotReadyError(f"no answer within {seconds:g} s.")
         return future.result()
