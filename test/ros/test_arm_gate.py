@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from qwen_vla_msgs.msg import ActionChunk as ActionChunkMessage
@@ -331,6 +332,32 @@ def test_a_policy_that_changes_to_degrees_is_not_followed_there(moving):
     went = [abs(place - begin[joint]) for joint, place in moving.arms.position.items()]
     assert max(went) < 0.5
     assert moving.arms.audit.violations == {}
+
+
+def test_what_the_gate_thinks_is_on_the_diagnostics_with_its_cause(moving):
+    heard = []
+    subscription = moving.graph.node.create_subscription(
+        DiagnosticArray, "/diagnostics", heard.append, 10
+    )
+
+    def says(level, message):
+        return any(
+            status.level == level and message in status.message and status.name == "/gate"
+            for array in heard
+            for status in array.status
+        )
+
+    assert moving.graph.wait_for(lambda: says(DiagnosticStatus.OK, "OK"), 3)
+    moving.policy.is_running = False
+    assert moving.graph.wait_for(lambda: says(DiagnosticStatus.WARN, "HOLD policy_silent: "), 3)
+    moving.operator.stop()
+    assert moving.graph.wait_for(lambda: says(DiagnosticStatus.ERROR, "STOP stop_request: "), 1)
+    values = {value.key: value.value for value in heard[-1].status[0].values}
+    assert values["cause"] == "stop_request"
+    assert values["armed"] == "False"
+    assert int(values["chunks accepted"]) > 0
+    assert heard[-1].status[0].hardware_id == "aloha_sim"
+    moving.graph.node.destroy_subscription(subscription)
 
 
 def test_a_reject_is_told_at_once(moving):

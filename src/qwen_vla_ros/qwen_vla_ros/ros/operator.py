@@ -31,10 +31,6 @@ STOP_IS_SAID_S = 1.2
 JUMP_IS_SEEN_S = 0.3
 
 
-class PolicySilentError(NotReadyError):
-    """The policy took an instruction, and then nothing more was heard of it."""
-
-
 class Operator:
     """A client of one robot's policy and gate; spins only while one of its methods waits."""
 
@@ -160,15 +156,18 @@ class Operator:
     ) -> ExecuteInstruction.Result:
         """Have an instruction carried out; a KeyboardInterrupt cancels it.
 
+        A policy that falls silent meanwhile is told as a result, too.
+
         Raises:
-            NotReadyError: No policy answers, it refuses the goal for `patience_s`, or it falls
-                silent.
+            NotReadyError: No policy answers, or it refuses the goal for `patience_s`.
         """
         self.wait_for_policy(patience_s)
-        presence = Presence(POLICY_PATIENCE_S)
+        presence, chunks = Presence(POLICY_PATIENCE_S), 0
 
         def hear(message: Any) -> None:
+            nonlocal chunks
             presence.hear()
+            chunks = message.feedback.chunks
             on_feedback(message.feedback)
 
         # A whole number in a float field would end the process inside rosidl.
@@ -182,17 +181,27 @@ class Operator:
                 raise NotReadyError("the policy refused the instruction; its log says why.")
             self.spin(1.0)  # it may still be waiting for its cameras
         result: Future = handle.get_result_async()
+        begin_s = time.monotonic()
         presence.hear()
         try:
-            self._await(result, time_limit_s + ANSWER_S, presence)
+            if not self.spin_until(
+                lambda: result.done() or presence.is_lost(time.monotonic()),
+                time_limit_s + ANSWER_S,
+            ):
+                raise NotReadyError(f"no result within {time_limit_s + ANSWER_S:g} s.")
         except KeyboardInterrupt:
             self._await(handle.cancel_goal_async())
             self._await(result)
-        except PolicySilentError:
-            handle.cancel_goal_async()  # in case it only hangs
-            self.spin(SPIN_S)
-            raise
-        return result.result().result
+        if result.done():
+            return result.result().result
+        handle.cancel_goal_async()  # in case it only hangs
+        self.spin(SPIN_S)
+        return ExecuteInstruction.Result(
+            outcome=ExecuteInstruction.Result.ABORTED,
+            why=f"the policy is silent: not a word of it for {presence.patience_s:g} s",
+            chunks=chunks,
+            duration_s=time.monotonic() - begin_s,
+        )
 
     def _nobody(self, who: str = "gate") -> NotReadyError:
         domain = os.environ.get("ROS_DOMAIN_ID", "0")
@@ -209,18 +218,7 @@ class Operator:
             raise self._nobody(client.srv_name)
         return self._await(client.call_async(request))
 
-    def _await(
-        self, future: Future, seconds: float = ANSWER_S, presence: Presence | None = None
-    ) -> Any:
-        def is_over() -> bool:
-            lost = presence is not None and presence.is_lost(time.monotonic())
-            if lost and not future.done():
-                raise PolicySilentError(
-                    f"the policy is silent: not a word of it for {POLICY_PATIENCE_S:g} s. "
-                    "The gate brings the robot to rest; look at the policy's log."
-                )
-            return bool(future.done())
-
-        if not self.spin_until(is_over, seconds):
+    def _await(self, future: Future, seconds: float = ANSWER_S) -> Any:
+        if not self.spin_until(future.done, seconds):
             raise NotReadyError(f"no answer within {seconds:g} s.")
         return future.result()
