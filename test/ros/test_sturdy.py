@@ -147,3 +147,25 @@ def test_a_gate_with_a_broken_callback_stops_and_ticks_on(ros_graph, run):
     assert states[-1].level == SafetyState.STOP
     script.process.terminate()
     assert script.process.wait(5) == 0
+
+
+def test_a_callback_that_fails_while_a_gate_is_armed_is_a_stop(ros_graph):  # noqa: ARG001
+    import rclpy
+
+    from qwen_vla_ros.nodes.gate import GateNode
+
+    rclpy.init(args=["--ros-args", "-p", "embodiment:=aloha_sim", "-p", "autostart:=false"])
+    node = GateNode()
+    try:
+        node.trigger_configure()
+        latch = node._gate.latch
+        for steady_ns in (0, 1_100_000_000):
+            latch.update(steady_ns, [], [])
+        assert latch.arm(steady_ns, is_still=True) == ""
+        assert node.guarded(lambda: [][1])() is None
+        assert (latch.level.name, latch.cause.name) == ("STOP", "internal")
+        assert "IndexError" in latch.detail
+        node._tick()
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()

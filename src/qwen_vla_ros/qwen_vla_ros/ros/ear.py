@@ -69,7 +69,7 @@ class Ear:
         )
         self._message_type = message_type
         self._depth = int(qos.depth)
-        self._bytes = _Bytes()
+        self._bytes, self._info = _Bytes(), _MessageInfo()
         allocator = _rcutils().rcutils_get_default_allocator()
         _rcutils().rcutils_uint8_array_init(
             ctypes.byref(self._bytes), FIRST_BYTES, ctypes.byref(allocator)
@@ -82,18 +82,17 @@ class Ear:
     def take(self) -> Iterator[Heard]:
         """Return what has come since the last call, the oldest first; a queue at most (J4)."""
         for _ in range(self._depth):
-            info = _MessageInfo()
             handle = self.subscription.handle
             with handle:
                 failed = _rcl().rcl_take_serialized_message(
-                    handle.pointer, ctypes.byref(self._bytes), ctypes.byref(info), None
+                    handle.pointer, ctypes.byref(self._bytes), ctypes.byref(self._info), None
                 )
             if failed:
                 _rcutils().rcutils_reset_error()
                 return
             serialized = ctypes.string_at(self._bytes.buffer, self._bytes.length)
             message = deserialize_message(serialized, self._message_type)
-            yield Heard(message, bytes(info.publisher_gid))
+            yield Heard(message, bytes(self._info.publisher_gid))
 
 
 def _nobody_is_called(message: Any) -> None:  # noqa: ARG001
