@@ -149,23 +149,41 @@ def test_a_gate_with_a_broken_callback_stops_and_ticks_on(ros_graph, run):
     assert script.process.wait(5) == 0
 
 
-def test_a_callback_that_fails_while_a_gate_is_armed_is_a_stop(ros_graph):  # noqa: ARG001
+@pytest.fixture
+def gate_node(ros_graph):  # noqa: ARG001
+    """A gate in this process, configured."""
     import rclpy
 
     from qwen_vla_ros.nodes.gate import GateNode
 
     rclpy.init(args=["--ros-args", "-p", "embodiment:=aloha_sim", "-p", "autostart:=false"])
     node = GateNode()
-    try:
-        node.trigger_configure()
-        latch = node._gate.latch
-        for steady_ns in (0, 1_100_000_000):
-            latch.update(steady_ns, [], [])
-        assert latch.arm(steady_ns, is_still=True) == ""
-        assert node.guarded(lambda: [][1])() is None
-        assert (latch.level.name, latch.cause.name) == ("STOP", "internal")
-        assert "IndexError" in latch.detail
-        node._tick()
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
+    node.trigger_configure()
+    yield node
+    node.destroy_node()
+    rclpy.try_shutdown()
+
+
+def test_a_callback_that_fails_while_a_gate_is_armed_is_a_stop(gate_node):
+    latch = gate_node._gate.latch
+    for steady_ns in (0, 1_100_000_000):
+        latch.update(steady_ns, [], [])
+    assert latch.arm(steady_ns, is_still=True) == ""
+    assert gate_node.guarded(lambda: [][1])() is None
+    assert (latch.level.name, latch.cause.name) == ("STOP", "internal")
+    assert "IndexError" in latch.detail
+    gate_node._tick()
+
+
+def test_a_gate_is_not_cleaned_up_while_its_robot_comes_to_rest(gate_node, monkeypatch):
+    from rclpy.lifecycle import TransitionCallbackReturn
+
+    monkeypatch.setattr(gate_node, "at_rest", lambda: False)
+    gate_node.on_stop()
+    assert gate_node.trigger_cleanup() == TransitionCallbackReturn.FAILURE
+    gate_node._tick()  # it brakes on
+    monkeypatch.undo()
+    assert gate_node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+    assert list(gate_node.ears) == []
+    assert gate_node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    gate_node._tick()

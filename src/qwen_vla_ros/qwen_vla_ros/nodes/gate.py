@@ -165,12 +165,14 @@ class GateNode(ManagedNode):
         return causes + [cause for source in self._sources for cause in source.faults()]
 
     def _on_chunk(self, message: ActionChunkMessage, source: bytes) -> None:
+        name = self._policies.name(source)
+        self._gate.on_chunk_publishers(self._policies.look())  # after a look for a new name
         verdict = self._gate.on_chunk(
             chunk_from_message(message),
             self.now_ns(),
             time.monotonic_ns(),
             source=source,
-            name=self._policies.name(source),
+            name=name,
         )
         if verdict.cause and verdict.cause != self._last_reject:
             # Once, until something else happens.
