@@ -75,3 +75,18 @@ def test_a_flood_between_two_ticks_costs_no_more_than_one_queue(domain):  # noqa
     assert list(ear.take()) == []
     for node in (listener, speaker):
         node.destroy_node()
+
+
+def test_the_last_word_of_a_publisher_that_left_at_once_is_heard(domain):  # noqa: ARG001
+    listener, speaker = SturdyNode("listener"), Node("brief")
+    ear = listener.create_ear(String, "words", STOP)
+    names = Publishers(listener, "words")
+    publisher = speaker.create_publisher(String, "words", STOP)
+    assert until(lambda: publisher.get_subscription_count() == 1)
+    publisher.publish(String(data="stop"))
+    time.sleep(0.005)
+    speaker.destroy_publisher(publisher)
+    speaker.destroy_node()
+    assert until(lambda: not names.look())
+    assert [message.data for message, _ in ear.take()] == ["stop"]
+    listener.destroy_node()
