@@ -186,3 +186,26 @@ def test_what_is_found_outside_stops_and_stands(cell):
     cell.gate.on_outside([])
     cell.wait(1.2)
     assert cell.arm() == ""
+
+
+def test_three_chunks_that_cannot_be_used_stop_the_robot_with_the_last_ones_fault(cell):
+    for k in range(3):
+        assert cell.level == "OK", k
+        assert cell.say("true", "mine", bad=True) == "not_finite"
+    assert (cell.level, cell.cause) == ("STOP", "chunks_rejected")
+    assert "row 0" in cell.gate.latch.detail
+
+
+def test_a_stop_that_was_asked_for_is_told_by_its_cause_and_commands_rest_go_on(cell):
+    cell.wait(0.02)
+    before = cell.gate.counters.ticks
+    cell.gate.stop(Cause("stop_request", "somebody asked for a stop"))
+    cell.wait(0.2)
+    assert (cell.level, cell.cause) == ("STOP", "stop_request")
+    assert cell.gate.counters.ticks > before
+
+
+def test_arming_an_armed_gate_lets_no_other_policy_in(cell):
+    cell.say("true", "mine")
+    assert cell.arm() == ""
+    assert cell.say("evil", "theirs") == "policy_conflict"
