@@ -13,10 +13,12 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from qwen_vla_msgs.msg import ActionChunk as ActionChunkMessage
 from qwen_vla_msgs.msg import SafetyState
+from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
@@ -59,6 +61,16 @@ class FakeArms:
                 JointTrajectory, output.topic, self._on_trajectory, COMMAND
             )
         self.node.create_timer(PERIOD_S, self._step)
+
+    def leave(self) -> None:
+        """End the driver, in order."""
+        self.is_paused = True
+        self.node.destroy_publisher(self._states)
+
+    def come_back(self) -> None:
+        """Start the driver again."""
+        self._states = self.node.create_publisher(JointState, "joint_states", STATE)
+        self.is_paused = False
 
     def speed(self) -> float:
         """Greatest speed of any joint as the controllers drive them now."""
@@ -265,6 +277,14 @@ def moving(cell):
     return cell
 
 
+@pytest.fixture
+def stranger(moving):
+    """Another node, which nobody has asked to be there."""
+    node = Node("stranger", context=moving.graph.node.context)
+    yield node
+    node.destroy_node()
+
+
 def test_nothing_moves_and_nothing_is_said_to_a_controller_before_arming(cell):
     assert cell.operator.waits_for(SafetyState.STOP, "not_armed", START_S), cell.gate.output
     cell.policy.begin(0.0)
@@ -312,6 +332,32 @@ def test_a_policy_that_changes_to_degrees_is_not_followed_there(moving):
     went = [abs(place - begin[joint]) for joint, place in moving.arms.position.items()]
     assert max(went) < 0.5
     assert moving.arms.audit.violations == {}
+
+
+def test_what_the_gate_thinks_is_on_the_diagnostics_with_its_cause(moving):
+    heard = []
+    subscription = moving.graph.node.create_subscription(
+        DiagnosticArray, "/diagnostics", heard.append, 10
+    )
+
+    def says(level, message):
+        return any(
+            status.level == level and message in status.message and status.name == "/gate"
+            for array in heard
+            for status in array.status
+        )
+
+    assert moving.graph.wait_for(lambda: says(DiagnosticStatus.OK, "OK"), 3)
+    moving.policy.is_running = False
+    assert moving.graph.wait_for(lambda: says(DiagnosticStatus.WARN, "HOLD policy_silent: "), 3)
+    moving.operator.stop()
+    assert moving.graph.wait_for(lambda: says(DiagnosticStatus.ERROR, "STOP stop_request: "), 1)
+    values = {value.key: value.value for value in heard[-1].status[0].values}
+    assert values["cause"] == "stop_request"
+    assert values["armed"] == "False"
+    assert int(values["chunks accepted"]) > 0
+    assert heard[-1].status[0].hardware_id == "aloha_sim"
+    moving.graph.node.destroy_subscription(subscription)
 
 
 def test_a_reject_is_told_at_once(moving):
@@ -396,6 +442,80 @@ def test_a_second_publisher_on_a_command_topic_stops_the_arm(moving):
         node.destroy_publisher(intruder)
 
 
+def test_an_intruder_that_is_gone_after_100_ms_has_stopped_the_arm(moving, stranger):
+    intruder = stranger.create_publisher(
+        JointTrajectory, "left_arm_controller/joint_trajectory", 1
+    )
+    time.sleep(0.1)
+    stranger.destroy_publisher(intruder)
+    assert moving.operator.waits_for(SafetyState.STOP, "intruder", 0.3)
+    assert "/stranger publishes" in moving.operator.state.detail
+
+
+@pytest.mark.parametrize("rate_hz", [2, 20])
+def test_a_second_policy_is_not_played_and_stops_the_arm_by_its_name(moving, stranger, rate_hz):
+    policy = stranger.create_publisher(ActionChunkMessage, "gate/input/action_chunk", COMMAND)
+    robot, home = moving.arms.robot, np.tile(HOME, (16, 1))
+    accepted = moving.operator.state.chunks_accepted
+    try:
+        for k in range(2 * rate_hz):
+            chunk = ActionChunk(
+                stamp_ns=moving.policy.now_ns(),
+                dt=robot.dt,
+                channels=robot.channels,
+                actions=robot.channels_from_joints(home) * np.nan,
+                sequence=k + 1,
+                episode="another one's",
+                embodiment=robot.name,
+                embodiment_hash=robot.hash,
+            )
+            policy.publish(chunk_to_message(chunk))
+            if moving.operator.waits_for(SafetyState.STOP, seconds=1 / rate_hz):
+                break
+        assert moving.operator.state.cause == "policy_conflict"
+        assert moving.operator.state.detail.startswith("/stranger sends chunks beside /witness")
+        assert moving.operator.state.chunks_accepted >= accepted
+    finally:
+        stranger.destroy_publisher(policy)
+
+
+def test_a_button_that_is_held_is_not_released_by_another_one(moving, stranger):
+    second = stranger.create_publisher(Bool, "gate/input/stop", COMMAND)
+    first = moving.graph.node.create_publisher(Bool, "gate/input/stop", COMMAND)
+    assert moving.graph.wait_for(lambda: first.get_subscription_count() == 1, 2)
+    assert moving.graph.wait_for(lambda: second.get_subscription_count() == 1, 2)
+    time.sleep(0.3)
+    first.publish(Bool(data=True))
+    assert moving.operator.waits_for(SafetyState.STOP, "stop_input", 0.5)
+    for _ in range(15):
+        second.publish(Bool(data=False))
+        time.sleep(0.1)
+    assert moving.operator.arm(patience_s=0) == "not armed: the stop input is asserted"
+    moving.graph.node.destroy_publisher(first)
+    for _ in range(15):
+        second.publish(Bool(data=False))
+        time.sleep(0.1)
+    assert "asserted by a publisher that is gone" in moving.operator.arm(patience_s=0)
+    stranger.destroy_publisher(second)
+    third = stranger.create_publisher(Bool, "gate/input/stop", COMMAND)
+    assert moving.graph.wait_for(lambda: third.get_subscription_count() == 1, 2)
+    time.sleep(0.3)
+    third.publish(Bool(data=False))
+    time.sleep(1.3)
+    assert moving.operator.arm(patience_s=1) == "armed"
+    stranger.destroy_publisher(third)
+
+
+def test_a_driver_that_leaves_stops_the_arm_by_that_name(moving):
+    moving.arms.leave()
+    left_s = time.monotonic()
+    try:
+        assert moving.operator.waits_for(SafetyState.STOP, "driver_gone", 0.5)
+        assert time.monotonic() - left_s < 0.5
+    finally:
+        moving.arms.come_back()
+
+
 def test_a_second_publisher_of_joint_states_stops_the_arm(moving):
     node = moving.graph.node
     double = node.create_publisher(JointState, "joint_states", STATE)
@@ -449,10 +569,15 @@ def test_a_gate_that_nobody_listens_to_refuses_with_a_sentence(ros_graph, aloha)
     node = ros_graph.node
     states = node.create_publisher(JointState, "joint_states", STATE)
     gate = ros_graph.start("gate", {"embodiment": str(aloha.path)})
+    operator = Operator(ros_graph)
     sentence = (
         "cannot activate: command topic '/left_arm_controller/joint_trajectory' has no subscriber."
     )
     assert gate.wait_for_line(sentence, START_S), gate.output
+    # Nor does it say that it only waits to be armed.
+    assert operator.waits_for(SafetyState.STOP, "not_active", 1)
+    assert operator.state.detail.startswith("the gate is not active; cannot activate: command")
+    assert "waiting to be armed" not in gate.output
     elsewhere = type(ros_graph)()  # one participant cannot have two types on a topic
     wrong = "left_arm_controller/joint_trajectory"
     elsewhere.node.create_subscription(String, wrong, lambda _: None, 1)

@@ -7,7 +7,7 @@ pytest.importorskip("rclpy")
 from dataclasses import replace
 
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
+from lifecycle_msgs.srv import ChangeState, GetState
 from qwen_vla_msgs.action import ExecuteInstruction
 from rclpy.action import ActionClient
 
@@ -65,3 +65,75 @@ def test_nodes_survive_many_cycles_and_work_afterwards(ros_graph, change):
     result = sent.result().get_result_async()
     assert ros_graph.wait_for(result.done, 40)
     assert result.result().result.outcome == ExecuteInstruction.Result.SUCCEEDED
+
+
+TRANSITIONS = {
+    "unconfigured": {"configure": "inactive", "shutdown": "finalized"},
+    "inactive": {"activate": "active", "cleanup": "unconfigured", "shutdown": "finalized"},
+    "active": {"deactivate": "inactive", "shutdown": "finalized"},
+    "finalized": {},
+}
+WAYS = {
+    "unconfigured": (),
+    "inactive": ("configure",),
+    "active": ("configure", "activate"),
+    "finalized": ("shutdown",),
+}
+NUMBERS = {
+    "unconfigured": {Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_UNCONFIGURED_SHUTDOWN},
+    "inactive": {
+        Transition.TRANSITION_CLEANUP,
+        Transition.TRANSITION_ACTIVATE,
+        Transition.TRANSITION_INACTIVE_SHUTDOWN,
+    },
+    "active": {Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVE_SHUTDOWN},
+    "finalized": set(),
+}
+WISHES = ("configure", "cleanup", "activate", "deactivate", "shutdown", "destroy", "dance", "")
+
+
+class Managed:
+    """One node, told from outside by labels and by numbers."""
+
+    def __init__(self, graph, name, process):
+        self.graph, self.name, self.process = graph, name, process
+        self._change = graph.node.create_client(ChangeState, f"{name}/change_state")
+        self._get = graph.node.create_client(GetState, f"{name}/get_state")
+        assert graph.wait_for(self._change.service_is_ready, 30)
+        assert graph.wait_for(self._get.service_is_ready, 30)
+
+    def ask(self, label="", number=0):
+        wish = Transition(id=number, label=label)
+        return self.call(self._change, ChangeState.Request(transition=wish)).success
+
+    def state(self):
+        return self.call(self._get, GetState.Request()).current_state.label
+
+    def call(self, client, request):
+        future = client.call_async(request)
+        assert self.graph.wait_for(future.done, 20), self.process.output
+        return future.result()
+
+
+@pytest.mark.parametrize("name", ["gate", "policy"])
+def test_no_transition_in_any_state_ends_a_process(ros_graph, name):
+    processes = ros_graph.bring_up(ToldFromOutside(robot="diffbot_sim", policy="mock"))
+    assert processes["simulator"].wait_for_line("diffbot_sim, scene", 30)
+    managed = Managed(ros_graph, name, processes[name])
+    for state in ("unconfigured", "inactive", "active", "finalized"):
+        for step in WAYS[state] if state == "finalized" else WAYS[state][-1:]:
+            assert ros_graph.wait_for(lambda s=step: managed.ask(s), 10)
+        assert managed.state() == state
+        for wish in WISHES:
+            if wish not in TRANSITIONS[state]:
+                assert not managed.ask(wish)
+        for number in (*range(12), 60, 99, 255):
+            if number not in NUMBERS[state]:
+                assert not managed.ask(number=number), number
+        assert managed.state() == state
+        assert processes[name].exit_status() is None
+    output = processes[name].output
+    assert "Traceback" not in output
+    assert "cannot 'cleanup': the node is active; possible now: deactivate, shutdown" in output
+    assert "the node is finalized; possible now: nothing" in output
+    assert processes[name].interrupt(5) == 0

@@ -71,6 +71,23 @@ class FakeDriver:
         self._state.publish(message)
 
 
+class FakeGate:
+    """A gate that says its state again and again, once it has said it."""
+
+    def __init__(self, node) -> None:
+        self.state: SafetyState | None = None
+        self._publisher = node.create_publisher(SafetyState, "policy/input/safety_state", LATCHED)
+        node.create_timer(0.2, self._repeat)
+
+    def publish(self, state: SafetyState) -> None:
+        self.state = state
+        self._publisher.publish(state)
+
+    def _repeat(self) -> None:
+        if self.state is not None:
+            self._publisher.publish(self.state)
+
+
 class Client:
     """Watches what the policy says and sends it goals."""
 
@@ -86,7 +103,7 @@ class Client:
         )
         node.create_subscription(String, "policy/output/prompt", self._on_prompt, LATCHED)
         self.judge = node.create_publisher(TaskStatus, "policy/input/task_status", SENSOR)
-        self.gate = node.create_publisher(SafetyState, "policy/input/safety_state", LATCHED)
+        self.gate = FakeGate(node)
         self.action = ActionClient(node, ExecuteInstruction, "execute_instruction")
 
     def _on_prompt(self, message: String) -> None:
@@ -329,6 +346,25 @@ def test_a_latched_gate_aborts_the_goal_with_its_cause(shared_ros_graph, client)
     result = client.result_of(handle)
     assert result.outcome == ExecuteInstruction.Result.ABORTED
     assert "stop_input: pressed" in result.why
+    client.gate.publish(SafetyState(level=SafetyState.OK, armed=True))
+
+
+def test_a_gate_that_falls_silent_ends_the_episode_within_a_second(shared_ros_graph, client):
+    client.gate.publish(SafetyState(level=SafetyState.OK, armed=True))
+    handle = client.send()
+    assert shared_ros_graph.wait_for(client.moving_chunks, 10)
+    time.sleep(0.5)
+    client.gate.state = None
+    silent_s = time.monotonic()
+    result = client.result_of(handle)
+    assert time.monotonic() - silent_s < 1.0
+    assert result.outcome == ExecuteInstruction.Result.ABORTED
+    assert result.why == "the gate is silent: not a word of it for 0.7 s"
+    assert shared_ros_graph.wait_for(lambda: client.chunks[-1].rest, 1)
+    count = len(client.chunks)
+    time.sleep(0.5)
+    assert len(client.chunks) == count
+    client.gate.publish(SafetyState(level=SafetyState.OK, armed=True))
 
 
 def test_a_newer_instruction_takes_over_with_a_new_episode(shared_ros_graph, client):

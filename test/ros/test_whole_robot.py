@@ -70,6 +70,50 @@ def test_a_stop_rests_the_arms_and_only_an_arming_ends_it(ros_graph, moving_arms
     assert ros_graph.call("gate/arm").success
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_driver_that_is_lost_in_motion_stops_the_gate_in_half_a_second_by_its_name(
+    ros_graph, moving_arms, number
+):
+    processes, observer = moving_arms
+    processes["simulator"].send_signal(number)
+    killed_s = time.monotonic()
+    assert ros_graph.wait_for(lambda: observer.safety.level == SafetyState.STOP, 2)
+    assert time.monotonic() - killed_s < 0.5
+    assert observer.safety.cause in ("joint_states_stale", "driver_gone")
+
+
+@pytest.mark.parametrize("victim", ["gate", "policy"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_whoever_waits_for_an_instruction_learns_within_a_second_who_was_lost(
+    ros_graph, victim, number
+):
+    processes = ros_graph.bring_up(Bringup(robot="aloha_sim", policy="expert"))
+    observer = ros_graph.observe_arms()
+    assert processes["policy"].wait_for_line("[policy]: active", 40)
+    do = subprocess.Popen(
+        [*COMMAND, "do", "hand over the red cube", "--robot", "aloha_sim", "--arm"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert ros_graph.wait_for(lambda: observer.speeds[-1][1] > MOVING, 40)
+        time.sleep(1.0)
+        processes[victim].send_signal(number)
+        lost_s = time.monotonic()
+        line = next(line for line in do.stdout if "aborted after" in line)
+        assert time.monotonic() - lost_s < 1.0
+        assert do.wait(5) == 1
+        assert f"the {victim} is silent: not a word of it for" in line + do.stdout.read()
+        if victim == "gate":
+            assert processes["policy"].wait_for_line("ended: the gate is silent", 1)
+            chunks = observer.chunks
+            time.sleep(0.5)
+            assert observer.chunks == chunks
+    finally:
+        do.kill()
+
+
 def test_a_mock_swings_the_arms_without_a_server_and_without_a_model(ros_graph):
     processes = ros_graph.bring_up(Bringup(robot="aloha_sim", policy="mock", motion="sine"))
     observer = ros_graph.observe_arms()

@@ -217,3 +217,12 @@ def test_a_thousand_stops_and_clearings_let_nothing_move(cycles):
         if k % 3 == 0:
             latch.update(now, [STOP], [HOLD])
     assert latch.level is Level.STOP
+
+
+def test_what_becomes_known_of_a_cause_later_is_told_while_it_stands():
+    latch, now = armed()
+    latch.update(now, [Cause("intruder", "an unknown node publishes")], [])
+    latch.update(now + STEP_NS, [Cause("intruder", "/evil publishes"), STOP], [])
+    assert latch.detail == "/evil publishes; also the cable is out"
+    latch.update(now + 2 * STEP_NS, [], [])
+    assert latch.detail == "/evil publishes"

@@ -11,7 +11,6 @@ from functools import partial
 import numpy as np
 from nav_msgs.msg import Odometry
 from qwen_vla_msgs.msg import ActionChunk as ActionChunkMessage
-from qwen_vla_msgs.msg import SafetyState
 from rclpy.logging import get_logger
 from rclpy.qos import DurabilityPolicy
 from sensor_msgs.msg import JointState
@@ -24,24 +23,27 @@ from qwen_vla_ros.errors import NotReadyError
 from qwen_vla_ros.options import NodeOptions
 from qwen_vla_ros.ros.commands import gate_outputs
 from qwen_vla_ros.ros.conversions import chunk_from_message, planar_pose
-from qwen_vla_ros.ros.graph import require_publisher
+from qwen_vla_ros.ros.graph import Publishers
 from qwen_vla_ros.ros.lifecycle import ManagedNode
 from qwen_vla_ros.ros.parameters import declare
 from qwen_vla_ros.ros.priority import raise_priority, settle_memory
-from qwen_vla_ros.ros.process import main_of
-from qwen_vla_ros.ros.qos import COMMAND, LATCHED, SENSOR
+from qwen_vla_ros.ros.process import REST_TIMEOUT_S, main_of
+from qwen_vla_ros.ros.qos import CHUNKS, LATCHED_STOP, SENSOR, STOP
+from qwen_vla_ros.ros.safety_report import SafetyReport
+from qwen_vla_ros.ros.state_source import StateSource
 from qwen_vla_ros.safety.arms import Arms
 from qwen_vla_ros.safety.base import Base
 from qwen_vla_ros.safety.joint_monitor import JointMonitor
-from qwen_vla_ros.safety.latch import NOT_ARMED, Cause, Level
+from qwen_vla_ros.safety.latch import Cause
 from qwen_vla_ros.safety.robot_gate import RobotGate
 
 STOP_TOPIC = "~/input/stop"
+CHUNK_TOPIC = "~/input/action_chunk"
 LOOK = 0.25
 """In periods: how often the gate is asked whether a new cell of its grid has begun. The grid is of
 ROS time and the timer of the steady clock, so that neither a slow nor a paused clock stops it."""
-REPEAT_S = 0.5
-"""The state is told this often, and the graph is looked at as often."""
+REPEAT_S = 0.2
+"""The state is told this often: who waits for a gate notices within a second that it is gone."""
 
 
 class GateNode(ManagedNode):
@@ -51,8 +53,8 @@ class GateNode(ManagedNode):
         super().__init__("gate")
         self._settings = declare(self, NodeOptions)
         self._made: RobotGate | None = None
-        self._published = (Level.OK, "")
         self._last_reject = ""
+        self._left_s = 0.0
 
     @property
     def _gate(self) -> RobotGate:
@@ -68,12 +70,14 @@ class GateNode(ManagedNode):
         self._made = RobotGate(self._embodiment)
         self._outputs = gate_outputs(self, self._embodiment, self._made.stop)
         self._listen_to_sensors(self._made.limb)
-        self._state = self.create_publisher(SafetyState, "~/output/safety_state", LATCHED)
-        self.create_subscription(
-            ActionChunkMessage, "~/input/action_chunk", self._on_chunk, COMMAND
-        )
-        # The quality of service of the sensors matches every publisher of a stop.
-        self.create_subscription(Bool, STOP_TOPIC, self._on_stop_input, SENSOR)
+        self._report = SafetyReport(self, self._embodiment.name, self._made)
+        self._chunks = self.create_ear(ActionChunkMessage, CHUNK_TOPIC, CHUNKS)
+        # The quality of service matches every publisher of a stop.
+        self._stops = [self.create_ear(Bool, STOP_TOPIC, STOP)]
+        self._policies = Publishers(self, CHUNK_TOPIC)
+        self._buttons = Publishers(self, STOP_TOPIC)
+        self._sources = [StateSource(self, each) for each in self._embodiment.file.state]
+        self._hear_and_look = self.guarded(self._take_in)
         self._hears_latched_stop = False
         self.create_service(Trigger, "~/arm", self._on_arm)
         self.create_service(Trigger, "~/stop", self._on_stop)
@@ -84,8 +88,8 @@ class GateNode(ManagedNode):
     def on_start(self) -> None:
         """Refuse unless the robot's driver is there, rests, and nobody else commands it."""
         self._listen_for_latched_stop()
-        for source in self._embodiment.file.state:
-            require_publisher(self, source.topic, source.type)
+        for source in self._sources:
+            source.require_ready()
         for output in self._outputs.values():
             output.require_ready()
         if missing := self._gate.limb.missing(time.monotonic_ns()):
@@ -93,12 +97,25 @@ class GateNode(ManagedNode):
 
     def on_stop(self) -> None:
         """Brake; the ticks go on until the robot rests."""
+        self._left_s = time.monotonic()
         self._gate.stop(Cause("deactivated", "the gate was deactivated"))
         self._gate.limb.clear()
 
     def on_teardown(self) -> None:
-        """Undo `on_setup`."""
+        """Undo `on_setup`, unless the robot has not come to rest yet (F9).
+
+        Raises:
+            NotReadyError: It needs a moment.
+        """
+        if not self.at_rest() and time.monotonic() - self._left_s < REST_TIMEOUT_S:
+            raise NotReadyError("the robot has not come to rest yet.")
         self._made = None
+
+    def on_broken(self, what: str) -> None:
+        """Stop: nobody knows what a callback that failed has left undone."""
+        if self._made is not None:
+            self._made.stop(Cause("internal", f"a callback failed: {what}"))
+            self._tell_changes()
 
     def at_rest(self) -> bool:
         """Whether the robot rests, as commanded and as measured."""
@@ -131,20 +148,39 @@ class GateNode(ManagedNode):
         stamp_ns = ns_from_stamp(message.header.stamp)
         base.observe(planar_pose(message), twist, stamp_ns, self.now_ns(), time.monotonic_ns())
 
-    def _on_chunk(self, message: ActionChunkMessage) -> None:
+    def _take_in(self) -> None:
+        """Hear what was said since the last tick, and look who is there."""
+        self._gate.on_chunk_publishers(self._policies.look())
+        self._gate.on_stop_publishers(self._buttons.look())
+        self._gate.on_outside(self._find_outside() if self.is_active else [])
+        for ear in self._stops:
+            for message, source in ear.take():
+                self._gate.on_stop_input(
+                    is_asserted=message.data, steady_ns=time.monotonic_ns(), source=source
+                )
+        for message, source in self._chunks.take():
+            self._on_chunk(message, source)
+
+    def _find_outside(self) -> list[Cause]:
+        causes = [cause for output in self._outputs.values() for cause in output.faults()]
+        return causes + [cause for source in self._sources for cause in source.faults()]
+
+    def _on_chunk(self, message: ActionChunkMessage, source: bytes) -> None:
+        name = self._policies.name(source)
+        self._gate.on_chunk_publishers(self._policies.look())  # after a look for a new name
         verdict = self._gate.on_chunk(
-            chunk_from_message(message), self.now_ns(), time.monotonic_ns()
+            chunk_from_message(message),
+            self.now_ns(),
+            time.monotonic_ns(),
+            source=source,
+            name=name,
         )
         if verdict.cause and verdict.cause != self._last_reject:
             # Once, until something else happens.
             self.get_logger().warning(f"chunk rejected: {verdict.cause}: {verdict.detail}")
         self._last_reject = verdict.cause
         if verdict.cause and self._gate.latch.is_armed:
-            self._publish_state()  # the policy must not build on what is not played
-
-    def _on_stop_input(self, message: Bool) -> None:
-        self._gate.on_stop_input(is_asserted=message.data, steady_ns=time.monotonic_ns())
-        self._publish_changes()
+            self._report.tell()  # the policy must not build on what is not played
 
     def _listen_for_latched_stop(self) -> None:
         """Hear what a latched publisher said before this node was there (G5).
@@ -159,82 +195,45 @@ class GateNode(ManagedNode):
         )
         if is_latched and not self._hears_latched_stop:
             self._hears_latched_stop = True
-            self.create_subscription(Bool, STOP_TOPIC, self._on_stop_input, LATCHED)
+            self._stops.append(self.create_ear(Bool, STOP_TOPIC, LATCHED_STOP))
 
     def _on_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._gate.stop(Cause("stop_request", "somebody asked for a stop"))
-        self._publish_changes()
+        self._tell_changes()
         response.success = True
         response.message = "stopped; arm to let it move again"
         return response
 
     def _on_arm(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if not self.is_active:
-            response.message = f"not armed: the gate is not active; {self._refusal}".rstrip("; ")
+            response.message = f"not armed: {self._inactive()}"
             return response
         why_not = self._gate.arm(time.monotonic_ns())
         response.success = not why_not
         response.message = f"not armed: {why_not}" if why_not else "armed"
-        self._publish_changes()
+        self._tell_changes()
         return response
 
     # Timers ----------------------------------------------------------------------------------
 
     def _tick(self) -> None:
+        self._hear_and_look()
         for output, command in self._gate.tick(self.now_ns(), time.monotonic_ns()):
             self._outputs[output.topic].publish(command)
-        self._publish_changes()
+        self._tell_changes()
 
     def _repeat(self) -> None:
         self._listen_for_latched_stop()
-        causes: list[Cause] = []
+        self._report.repeat(self._inactive())
+
+    def _tell_changes(self) -> None:
+        self._report.tell_changes(self._inactive())
+
+    def _inactive(self) -> str:
+        """Say why the gate is not active; empty when it is."""
         if self.is_active:
-            for output in self._outputs.values():
-                causes += output.faults()
-            for source in self._embodiment.file.state:
-                count = self.count_publishers(self.resolve_topic_name(source.topic))
-                if count > 1:
-                    detail = f"{count} publishers report on '{source.topic}'"
-                    causes.append(Cause("state_conflict", detail))
-        self._gate.on_outside(causes)
-        self._publish_state()
-
-    # State -----------------------------------------------------------------------------------
-
-    def _publish_changes(self) -> None:
-        latch = self._gate.latch
-        level_before, cause_before = self._published
-        if (latch.level, latch.cause.name) == (level_before, cause_before):
-            return
-        self._published = latch.level, latch.cause.name
-        self._publish_state()
-        sentence = f"{latch.level.name} {latch.cause.name}: {latch.detail}"
-        if latch.cause is NOT_ARMED:
-            self.get_logger().info("waiting to be armed")
-        elif latch.level is Level.STOP:
-            self.get_logger().error(sentence)
-        elif latch.level is Level.HOLD:
-            self.get_logger().warning(sentence)
-        elif level_before >= Level.HOLD:
-            self.get_logger().info("commands pass")
-
-    def _publish_state(self) -> None:
-        latch, counters = self._gate.latch, self._gate.counters
-        message = SafetyState(
-            embodiment=self._embodiment.name,
-            level=int(latch.level),
-            armed=latch.is_armed,
-            cause=latch.cause.name,
-            detail=latch.detail,
-            chunks_accepted=self._gate.admission.accepted,
-            chunks_rejected=self._gate.admission.rejected,
-            ticks=counters.ticks,
-            ticks_limited=counters.ticks_limited,
-            ticks_late=counters.ticks_late,
-            violations=counters.violations,
-        )
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._state.publish(message)
+            return ""
+        return f"the gate is not active; {self._refusal}".rstrip("; ")
 
 
 def main() -> int:

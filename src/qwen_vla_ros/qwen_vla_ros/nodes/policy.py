@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, replace
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
 from qwen_vla_msgs.msg import ActionChunk as ActionChunkMessage
 from qwen_vla_msgs.msg import SafetyState, TaskStatus
 from rclpy.action.server import ServerGoalHandle
@@ -23,10 +24,11 @@ from qwen_vla_ros.policy.worker import Answer, InferenceWorker
 from qwen_vla_ros.prompt.build import build_prompt, with_state
 from qwen_vla_ros.ros.conversions import chunk_to_message
 from qwen_vla_ros.ros.diagnostics import Diagnostics, StageLatencies
-from qwen_vla_ros.ros.episode import Ending, Episode, Result
+from qwen_vla_ros.ros.episode import GATE_PATIENCE_S, Ending, Episode, Result
 from qwen_vla_ros.ros.instruction_server import InstructionServer
 from qwen_vla_ros.ros.lifecycle import ManagedNode
 from qwen_vla_ros.ros.parameters import declare
+from qwen_vla_ros.ros.presence import Presence
 from qwen_vla_ros.ros.process import main_of
 from qwen_vla_ros.ros.qos import COMMAND, LATCHED, SENSOR
 from qwen_vla_ros.ros.sensors import Sensors
@@ -58,6 +60,7 @@ class PolicyNode(ManagedNode):
         self._sensing: dict[str, float] = {}
         self._told = ""
         self._leave_after_s = 0.0
+        self._gate_presence = Presence(GATE_PATIENCE_S)
 
     def on_setup(self) -> None:
         """Load the embodiment and the policy, then listen."""
@@ -77,7 +80,7 @@ class PolicyNode(ManagedNode):
         self._diagnostics = Diagnostics(self, self._embodiment.name)
         self.create_subscription(SafetyState, "~/input/safety_state", self._on_gate, LATCHED)
         self.create_subscription(TaskStatus, "~/input/task_status", self._on_judge, SENSOR)
-        self._worker = InferenceWorker(policy, self._on_answer)
+        self._worker = InferenceWorker(policy, self.guarded(self._on_answer))
         self._server = InstructionServer(self, self._on_goal)
         self.create_steady_timer(TICK_S, self._tick)
         self.create_steady_timer(FEEDBACK_S, self._give_feedback)
@@ -105,7 +108,13 @@ class PolicyNode(ManagedNode):
         """Wait for the last result to leave."""
         return time.monotonic() >= self._leave_after_s
 
+    def on_broken(self, what: str) -> None:
+        """Have the episode end: nobody knows what the failed callback has left undone."""
+        if self._episode is not None:
+            self._episode.broken = what
+
     def _on_gate(self, message: SafetyState) -> None:
+        self._gate_presence.hear()
         is_playing = message.level < SafetyState.HOLD
         with self._lock:
             self._succession.on_gate(is_playing=is_playing, rejected=message.chunks_rejected)
@@ -134,6 +143,7 @@ class PolicyNode(ManagedNode):
         episode = self._episode
         if episode is None:
             return
+        episode.is_gate_lost = self._gate_presence.is_lost(time.monotonic())
         ending = episode.ending()
         if ending is not None:
             self._finish(episode, ending)
@@ -215,11 +225,12 @@ class PolicyNode(ManagedNode):
     def _diagnose(self) -> None:
         episode = self._episode
         with self._lock:
+            warning = "" if episode is None else self._succession.shortage()
+            doing = "idle" if episode is None else episode.prompt.instruction
             self._diagnostics.publish(
-                "idle" if episode is None else episode.prompt.instruction,
-                self._latencies,
-                self._sensors.dropped(),
-                warning="" if episode is None else self._succession.shortage(),
+                warning or doing,
+                {**self._latencies.values(), **self._sensors.dropped()},
+                DiagnosticStatus.WARN if warning else DiagnosticStatus.OK,
             )
 
 

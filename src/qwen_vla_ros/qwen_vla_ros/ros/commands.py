@@ -13,7 +13,8 @@ from qwen_vla_ros.embodiment.schema import OutputSpec
 from qwen_vla_ros.errors import NotReadyError
 from qwen_vla_ros.ros.conversions import message_class, new_message
 from qwen_vla_ros.ros.graph import (
-    other_publishers,
+    UNKNOWN,
+    Publishers,
     publishers,
     require_sole_publisher,
     require_subscriber,
@@ -31,6 +32,7 @@ class Output:
         """Speak on a topic; `standby` is who ends a motion there in the node's place."""
         self._node = node
         self._standby = standby
+        self._publishers = Publishers(node, spec.topic)
         self._backend = load_backend(spec.backend)
         self.spec = spec
         self.publisher = node.create_publisher(
@@ -61,14 +63,19 @@ class Output:
     def faults(self) -> list[Cause]:
         """Return what has become wrong with the topic since."""
         causes = [] if self._standby is None else self._standby.faults()
-        partners = self._partners()
-        intruders = other_publishers(self._node, self.spec.topic, partners)
-        if intruders or self._has_twin():
+        partners, own = self._partners(), self._node.get_fully_qualified_name()
+        names = list(self._publishers.look().values())
+        # A monitor that has just come has no name yet; it is looked at again in a moment.
+        known = {UNKNOWN, *partners} if self._standby is not None else set()
+        intruders = sorted(set(names) - {own} - known)
+        if intruders or names.count(own) > 1:
             who = ", ".join(intruders) or "a second gate"
             detail = f"{who} publishes on '{self.spec.topic}' too"
             causes.append(Cause("intruder", detail))
-        listening = partners & {*subscribers(self._node, self.spec.topic)}
-        if self.publisher.get_subscription_count() <= len(listening):
+        count = self.publisher.get_subscription_count()
+        if count <= len(partners) and count <= len(
+            partners & {*subscribers(self._node, self.spec.topic)}
+        ):
             detail = f"nobody listens on '{self.spec.topic}' any more"
             causes.append(Cause("controller_gone", detail))
         return causes

@@ -1,4 +1,4 @@
-"""How long each stage takes, told on /diagnostics as p50 and p95."""
+"""What a node tells on /diagnostics, and how long each stage takes."""
 
 from __future__ import annotations
 
@@ -31,6 +31,13 @@ class StageLatencies:
             for stage, recent in list(self._seconds.items())
         }
 
+    def values(self) -> dict[str, str]:
+        """Return p50 and p95 of every stage as values of a diagnostic status."""
+        return {
+            f"{stage} p50/p95 [ms]": f"{p50:.1f} / {p95:.1f}"
+            for stage, (p50, p95) in self.summary().items()
+        }
+
 
 class Diagnostics:
     """Publishes one status of a node on /diagnostics."""
@@ -41,28 +48,18 @@ class Diagnostics:
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
 
     def publish(
-        self,
-        message: str,
-        latencies: StageLatencies,
-        extra: Mapping[str, object],
-        *,
-        warning: str = "",
+        self, message: str, values: Mapping[str, object], level: bytes = DiagnosticStatus.OK
     ) -> None:
-        """Publish a sentence or the warning in its place, stage latencies, further values."""
-        values = [
-            KeyValue(key=f"{stage} p50/p95 [ms]", value=f"{p50:.1f} / {p95:.1f}")
-            for stage, (p50, p95) in latencies.summary().items()
-        ]
-        values += [KeyValue(key=key, value=str(value)) for key, value in extra.items()]
+        """Publish a sentence, its level, and values beside it."""
         array = DiagnosticArray()
         array.header.stamp = self._node.get_clock().now().to_msg()
         array.status = [
             DiagnosticStatus(
-                level=DiagnosticStatus.WARN if warning else DiagnosticStatus.OK,
+                level=level,
                 name=self._node.get_fully_qualified_name(),
-                message=warning or message,
+                message=message,
                 hardware_id=self._hardware_id,
-                values=values,
+                values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
             )
         ]
         self._publisher.publish(array)

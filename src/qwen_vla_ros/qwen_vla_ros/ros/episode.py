@@ -19,6 +19,8 @@ Result = ExecuteInstruction.Result
 MAX_ERRORS_IN_A_ROW = 3
 GATE_GRACE_S = 0.5
 """How old the gate's state may be from before the goal: an arming may still be on its way."""
+GATE_PATIENCE_S = 0.7
+"""A gate says its state five times a second. Without one nobody watches over what is proposed."""
 JUDGE_GRACE_S = 3.0
 """How long a judge may look at the scene after the policy ended the episode."""
 
@@ -49,6 +51,8 @@ class Episode:
     rested_s: float | None = None
     judged: TaskStatus | None = None
     gate: SafetyState | None = None
+    is_gate_lost: bool = False
+    broken: str = ""
 
     @property
     def elapsed_s(self) -> float:
@@ -102,6 +106,12 @@ class Episode:
         """Return how the episode has ended, or None while it goes on."""
         if self.goal.is_cancel_requested:
             return Ending(Result.CANCELED, "canceled by the client")
+        if self.broken:
+            return Ending(Result.ABORTED, f"the policy failed: {self.broken}")
+        if self.is_gate_lost:
+            return Ending(
+                Result.ABORTED, f"the gate is silent: not a word of it for {GATE_PATIENCE_S:g} s"
+            )
         if self._is_stopped_by_gate():
             assert self.gate is not None
             return Ending(Result.ABORTED, f"the gate: {self.gate.cause}: {self.gate.detail}")

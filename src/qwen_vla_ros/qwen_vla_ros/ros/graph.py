@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 
 from rclpy.node import Node
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from qwen_vla_ros.errors import NotReadyError
+from qwen_vla_ros.safety.admission import NOBODY
+
+UNKNOWN = NOBODY
+"""Name of a node whose publisher is known and whose name is not yet."""
+UNDISCOVERED = "_NODE_NAME_UNKNOWN_"
+"""What the middleware says while it knows a publisher and not yet its node."""
 
 
 def require_subscriber(
@@ -72,14 +79,48 @@ def other_publishers(node: Node, topic: str, besides: Collection[str] = ()) -> l
 
 def publishers(node: Node, topic: str) -> list[str]:
     """Return the full name of the node of every publisher on `topic`, sorted."""
-    infos = node.get_publishers_info_by_topic(node.resolve_topic_name(topic))
-    return sorted(_full_name(info) for info in infos)
+    return sorted(Publishers(node, topic).look().values())
 
 
 def subscribers(node: Node, topic: str) -> list[str]:
     """Return the full names of the nodes that listen on `topic`, sorted."""
     infos = node.get_subscriptions_info_by_topic(node.resolve_topic_name(topic))
     return sorted({_full_name(info) for info in infos})
+
+
+class Publishers:
+    """Who publishes on one topic. Asking costs so little that every tick may do it."""
+
+    CLOSELY_S = 0.2
+    """How often they are looked at one by one; their number is compared at every look."""
+
+    def __init__(self, node: Node, topic: str) -> None:
+        self.topic = topic
+        self._node = node
+        self._resolved = node.resolve_topic_name(topic)
+        self._count = -1
+        self._looked_s = 0.0
+        self._names: dict[bytes, str] = {}
+
+    def look(self) -> Mapping[bytes, str]:
+        """Return the full name of the node of every publisher, by its endpoint."""
+        count = self._node.count_publishers(self._resolved)
+        is_old = time.monotonic() - self._looked_s > self.CLOSELY_S
+        if count != self._count or is_old or UNKNOWN in self._names.values():
+            self._count = count
+            self._look_closely()
+        return self._names
+
+    def name(self, source: bytes) -> str:
+        """Return the full name of the node that published something."""
+        if source not in self._names:
+            self._look_closely()
+        return self._names.get(source, UNKNOWN)
+
+    def _look_closely(self) -> None:
+        self._looked_s = time.monotonic()
+        infos = self._node.get_publishers_info_by_topic(self._resolved)
+        self._names = {bytes(info.endpoint_gid): _full_name(info) for info in infos}
 
 
 def _require(infos: Sequence[TopicEndpointInfo], wanted: str, absence: str, verb: str) -> None:
@@ -96,4 +137,6 @@ def _require(infos: Sequence[TopicEndpointInfo], wanted: str, absence: str, verb
 
 
 def _full_name(info: TopicEndpointInfo) -> str:
+    if info.node_name == UNDISCOVERED:
+        return UNKNOWN
     return f"{info.node_namespace.rstrip('/')}/{info.node_name}"

@@ -31,7 +31,7 @@ class InstructionServer:
             "execute_instruction",
             execute_callback=self._send_result,
             goal_callback=self._judge,
-            handle_accepted_callback=begin,
+            handle_accepted_callback=node.guarded(begin),
             cancel_callback=lambda _: CancelResponse.ACCEPT,
         )
 

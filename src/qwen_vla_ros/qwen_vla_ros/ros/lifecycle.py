@@ -1,15 +1,21 @@
-"""A lifecycle node whose transitions are refused with a sentence, and that can start itself."""
+"""A lifecycle node whose transitions are refused with a sentence, and that can start itself.
+
+A transition that does not fit the state is refused too; rclpy would end the process for it.
+"""
 
 from __future__ import annotations
 
+import functools
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rclpy.client import Client
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
 from rclpy.service import Service
 from rclpy.subscription import Subscription
@@ -18,11 +24,22 @@ from rclpy.timer import Timer
 from qwen_vla_ros.errors import NotReadyError, QwenVlaError
 from qwen_vla_ros.options import Options, option
 from qwen_vla_ros.ros.parameters import declare
+from qwen_vla_ros.ros.sturdy import SturdyNode
 
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 """Decides ages and paces output: no clock step and no paused simulation touches it."""
 
 AUTOSTART_PERIOD_S = 0.5
+TRANSITIONS = {
+    Transition.TRANSITION_CONFIGURE: "configure",
+    Transition.TRANSITION_CLEANUP: "cleanup",
+    Transition.TRANSITION_ACTIVATE: "activate",
+    Transition.TRANSITION_DEACTIVATE: "deactivate",
+    Transition.TRANSITION_UNCONFIGURED_SHUTDOWN: "shutdown",
+    Transition.TRANSITION_INACTIVE_SHUTDOWN: "shutdown",
+    Transition.TRANSITION_ACTIVE_SHUTDOWN: "shutdown",
+}
+LONGEST_WISH = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +52,7 @@ class ManagedParameters(Options):
     )
 
 
-class ManagedNode(LifecycleNode):
+class ManagedNode(SturdyNode):
     """Base of the nodes with a lifecycle.
 
     A node fills in four hooks. A `QwenVlaError` raised in `on_setup` or `on_start` refuses the
@@ -49,9 +66,12 @@ class ManagedNode(LifecycleNode):
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
+        for service in self.services:
+            if service.srv_type is ChangeState:
+                change = functools.partial(self._change_state, service.callback)
+                service.callback = self.answering(change)
         self.is_active = False
         self.is_loading = False
-        self._is_configured = False
         self._before_setup: set[Any] = set()
         self._refusal = ""
         self._may_recover = False
@@ -97,7 +117,7 @@ class ManagedNode(LifecycleNode):
         self._leaving = True
         self._end_autostart()
         if self.is_active:
-            self.trigger_deactivate()
+            self.guarded(self.trigger_deactivate)()
 
     # Transitions -----------------------------------------------------------------------------
 
@@ -106,12 +126,12 @@ class ManagedNode(LifecycleNode):
         self.is_loading = True
         self._before_setup = self._entities()
         try:
-            self._is_configured = self._attempt("configure", self.on_setup)
+            is_configured = self._attempt("configure", self.on_setup)
         finally:
             self.is_loading = False
-        if not self._is_configured:
+        if not is_configured:
             self._destroy_what_setup_made()
-        return _answer(succeeded=self._is_configured)
+        return _answer(succeeded=is_configured)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Run `on_start`."""
@@ -125,13 +145,13 @@ class ManagedNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Run `on_stop`."""
         self.is_active = False
-        self.on_stop()
+        self.guarded(self.on_stop)()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
         """Run `on_teardown`."""
-        self._is_configured = False
-        self.on_teardown()
+        if not self._attempt("clean up", self.on_teardown):
+            return TransitionCallbackReturn.FAILURE
         self._destroy_what_setup_made()
         return TransitionCallbackReturn.SUCCESS
 
@@ -139,8 +159,30 @@ class ManagedNode(LifecycleNode):
         """Stop first where the node is active."""
         if self.is_active:
             self.is_active = False
-            self.on_stop()
+            self.guarded(self.on_stop)()
         return TransitionCallbackReturn.SUCCESS
+
+    def _change_state(
+        self,
+        change: Callable[[ChangeState.Request, ChangeState.Response], ChangeState.Response],
+        request: ChangeState.Request,
+        response: ChangeState.Response,
+    ) -> ChangeState.Response:
+        """Refuse a transition that does not fit: rclpy would raise it out of the executor."""
+        asked = request.transition
+        possible = {
+            label: number for number, label, *_ in self._state_machine.available_transitions
+        }
+        fits = asked.label in possible if asked.label else asked.id in possible.values()
+        if fits:
+            return change(request, response)
+        wish = asked.label or TRANSITIONS.get(asked.id, f"make transition {asked.id}")
+        self.get_logger().warning(
+            f"cannot {wish[:LONGEST_WISH]!r}: the node is {self._state()}; "
+            f"possible now: {', '.join(possible) or 'nothing'}"
+        )
+        response.success = False
+        return response
 
     def _attempt(self, transition: str, hook: Callable[[], None]) -> bool:
         try:
@@ -160,17 +202,21 @@ class ManagedNode(LifecycleNode):
         return True
 
     def _log_refusal(self, sentence: str, transition: str) -> None:
-        if self._autostart is not None and (transition == "activate" or self._may_recover):
+        waits = transition == "activate" or (transition == "configure" and self._may_recover)
+        if self._autostart is not None and waits:
             self.get_logger().info(f"{sentence} (waiting)")
         else:
             self.get_logger().error(sentence)
 
     def _entities(self) -> set[Any]:
-        return {*self.publishers, *self.subscriptions, *self.services, *self.clients, *self.timers}
+        heard = (ear.subscription for ear in self.ears)
+        taken = (*self.subscriptions, *self.services, *self.clients, *self.timers)
+        return {*self.publishers, *heard, *taken}
 
     def _destroy_what_setup_made(self) -> None:
         for entity in self._entities() - self._before_setup:
             self._destroy_entity(entity)
+        self.ears = [ear for ear in self.ears if ear.subscription in self._before_setup]
 
     def _destroy_entity(self, entity: Any) -> None:
         destroyers = {
@@ -183,17 +229,20 @@ class ManagedNode(LifecycleNode):
         next(destroy for kind, destroy in destroyers.items() if isinstance(entity, kind))(entity)
 
     def _try_to_start(self) -> None:
-        if self._leaving or self.is_active:
+        if self._leaving or self._state() in ("active", "finalized"):
             self._end_autostart()
             return
-        if not self._is_configured:
+        if self._state() == "unconfigured":
             self.trigger_configure()
-        if self._is_configured:
+        if self._state() == "inactive":
             self.trigger_activate()
         elif not self._may_recover:
             # A wrong file does not heal while we wait; a missing driver or server may.
             self._end_autostart()
             self.has_failed = True
+
+    def _state(self) -> str:
+        return str(self._state_machine.current_state[1])
 
     def _end_autostart(self) -> None:
         if self._autostart is not None:

@@ -20,10 +20,13 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from qwen_vla_ros.errors import NotReadyError, QwenVlaError
+from qwen_vla_ros.ros.presence import Presence
 from qwen_vla_ros.ros.qos import LATCHED
 
 SPIN_S = 0.05
 ANSWER_S = 5.0
+POLICY_PATIENCE_S = 0.8
+"""A policy gives feedback five times a second; one that does not is dead, or hangs."""
 STOP_SETTLE_S = 1.2
 RESET_SETTLE_S = 0.3
 
@@ -153,31 +156,52 @@ class Operator:
     ) -> ExecuteInstruction.Result:
         """Have an instruction carried out; a KeyboardInterrupt cancels it.
 
+        A policy that falls silent meanwhile is told as a result, too.
+
         Raises:
             NotReadyError: No policy answers, or it refuses the goal for `patience_s`.
         """
         self.wait_for_policy(patience_s)
+        presence, chunks = Presence(POLICY_PATIENCE_S), 0
+
+        def hear(message: Any) -> None:
+            nonlocal chunks
+            presence.hear()
+            chunks = message.feedback.chunks
+            on_feedback(message.feedback)
+
         # A whole number in a float field would end the process inside rosidl.
         goal = ExecuteInstruction.Goal(instruction=instruction, time_limit_s=float(time_limit_s))
         deadline = time.monotonic() + patience_s
         while True:
-            handle = self._await(
-                self._action.send_goal_async(
-                    goal, feedback_callback=lambda message: on_feedback(message.feedback)
-                )
-            )
+            handle = self._await(self._action.send_goal_async(goal, feedback_callback=hear))
             if handle.accepted:
                 break
             if time.monotonic() > deadline:
                 raise NotReadyError("the policy refused the instruction; its log says why.")
             self.spin(1.0)  # it may still be waiting for its cameras
         result: Future = handle.get_result_async()
+        begin_s = time.monotonic()
+        presence.hear()
         try:
-            self._await(result, time_limit_s + ANSWER_S)
+            if not self.spin_until(
+                lambda: result.done() or presence.is_lost(time.monotonic()),
+                time_limit_s + ANSWER_S,
+            ):
+                raise NotReadyError(f"no result within {time_limit_s + ANSWER_S:g} s.")
         except KeyboardInterrupt:
             self._await(handle.cancel_goal_async())
             self._await(result)
-        return result.result().result
+        if result.done():
+            return result.result().result
+        handle.cancel_goal_async()  # in case it only hangs
+        self.spin(SPIN_S)
+        return ExecuteInstruction.Result(
+            outcome=ExecuteInstruction.Result.ABORTED,
+            why=f"the policy is silent: not a word of it for {presence.patience_s:g} s",
+            chunks=chunks,
+            duration_s=time.monotonic() - begin_s,
+        )
 
     def _unavailable(self, who: str = "gate") -> NotReadyError:
         domain = os.environ.get("ROS_DOMAIN_ID", "0")

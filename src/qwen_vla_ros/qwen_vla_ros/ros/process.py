@@ -18,6 +18,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from qwen_vla_ros.errors import QwenVlaError
+from qwen_vla_ros.ros.sturdy import SturdyNode
 
 REST_TIMEOUT_S = 2.0
 """How long a node may take to bring its robot to rest after SIGINT or SIGTERM (F10)."""
@@ -87,7 +88,7 @@ def run(node_class: type, args: list[str] | None = None) -> int:
     try:
         # A spin without a time-out would not return to Python, and no signal would be seen.
         while not stop.is_set and not has_failed():
-            executor.spin_once(timeout_sec=SPIN_S)
+            _spin_once(executor, node, SPIN_S)
         _come_to_rest(executor, node)
     except KeyboardInterrupt:
         node.get_logger().info("interrupted while loading")
@@ -106,7 +107,17 @@ def _come_to_rest(executor: Executor, node: NodeProcess) -> None:
             if isinstance(node, Node):
                 node.get_logger().error(f"not at rest after {REST_TIMEOUT_S} s; leaving anyway")
             return
-        executor.spin_once(timeout_sec=0.02)
+        _spin_once(executor, node, 0.02)
+
+
+def _spin_once(executor: Executor, node: NodeProcess, seconds: float) -> None:
+    """Let callbacks run; what the node itself did not catch does not end its process either."""
+    try:
+        executor.spin_once(timeout_sec=seconds)
+    except Exception as error:
+        if not isinstance(node, SturdyNode):
+            raise
+        node.note_broken(error)
 
 
 def main_of(node_class: type) -> NoReturn:

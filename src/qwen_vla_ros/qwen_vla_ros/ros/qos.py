@@ -28,6 +28,30 @@ COMMAND = QoSProfile(
 )
 """Set-points: they must arrive, and an old one is worth nothing once a new one exists."""
 
+CHUNKS = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=5,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.VOLATILE,
+)
+"""Chunks as a gate hears them: one of a stranger must not push the policy's out of the queue."""
+
+STOP = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=200,
+    reliability=ReliabilityPolicy.BEST_EFFORT,
+    durability=DurabilityPolicy.VOLATILE,
+)
+"""Stop inputs: of any publisher, and every word counts, also in a flood between two ticks (J4)."""
+
+LATCHED_STOP = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=200,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+"""Stop inputs of those who also said something before a gate was there."""
+
 LATCHED = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
     depth=1,

@@ -11,7 +11,7 @@ from std_msgs.msg import Bool
 from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.errors import NotReadyError
 from qwen_vla_ros.ros.driver_timeout import DriverTimeout
-from qwen_vla_ros.ros.graph import publishers
+from qwen_vla_ros.ros.graph import UNKNOWN, Publishers
 from qwen_vla_ros.ros.qos import COMMAND
 from qwen_vla_ros.safety.latch import Cause
 from qwen_vla_ros.safety.silence import STEPPED_IN
@@ -48,13 +48,14 @@ class Standby:
         if declared_s is not None:
             self._declared = ("command.timeout_s of its file", declared_s)
         self._driver = DriverTimeout(node, topic)
+        self._speakers = Publishers(node, WORD_TOPIC)
         node.create_subscription(Bool, WORD_TOPIC, self._on_word, COMMAND)
 
     @property
     def names(self) -> set[str]:
         """Full name of the monitor: it may speak on the command topic too. Empty without one."""
-        speakers = publishers(self._node, WORD_TOPIC)
-        return set(speakers) if len(speakers) == 1 else set()
+        speakers = set(self._speakers.look().values()) - {UNKNOWN}
+        return speakers if len(speakers) == 1 else set()
 
     def require(self) -> None:
         """Refuse while nobody would end a motion that the gate leaves behind.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -23,6 +23,11 @@ LONGEST_QUOTE = 60
 """Characters of a stranger's text that may appear in a sentence of ours."""
 
 
+STRANGER = "policy_conflict"
+"""Why a chunk is not played that comes from another publisher than the episode's."""
+NOBODY = "an unknown node"
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What became of a chunk.
@@ -39,7 +44,11 @@ class Verdict:
 
 
 class Admission:
-    """The judge of one robot's chunks. Whatever it is given, it answers and never raises."""
+    """The judge of one robot's chunks. Whatever it is given, it answers and never raises.
+
+    One publisher owns what is played: the first whose chunk is accepted, until somebody arms or
+    until it is gone and another one begins an episode of its own.
+    """
 
     def __init__(
         self,
@@ -71,6 +80,9 @@ class Admission:
         self._sequence = 0
         self._stamp_ns = 0
         self._past_episodes: deque[str] = deque(maxlen=REMEMBERED_EPISODES)
+        self._owner: Hashable | None = None
+        self._owner_name = NOBODY
+        self._is_owner_gone = False
         self._in_a_row = 0
         self._rejected_ns: deque[int] = deque(maxlen=MAX_IN_A_SECOND)
         self.accepted = 0
@@ -99,14 +111,38 @@ class Admission:
         self._in_a_row = 0
         self._rejected_ns.clear()
 
-    def judge(self, chunk: ActionChunk | None, now_ns: int, steady_ns: int) -> Verdict:
+    def release(self) -> None:
+        """Let whoever is heard next own what is played: somebody has armed."""
+        self._owner = None
+        self._is_owner_gone = False
+
+    def on_publishers(self, present: Collection[Hashable]) -> None:
+        """Take in who publishes chunks now."""
+        self._is_owner_gone = self._owner is not None and self._owner not in present
+
+    def judge(
+        self,
+        chunk: ActionChunk | None,
+        now_ns: int,
+        steady_ns: int,
+        source: Hashable = "",
+        name: str = NOBODY,
+    ) -> Verdict:
         """Accept or reject a chunk.
 
         Args:
             chunk: What arrived; None when it could not even be read.
             now_ns: ROS time.
             steady_ns: Steady clock.
+            source: Who published it; only whether it is the same one counts.
+            name: What people call the publisher.
         """
+        if self._is_stranger(chunk, source):
+            # No fault of the owner's, so that it is not counted against it.
+            self.rejected += 1
+            return Verdict(
+                STRANGER, f"{name} sends chunks beside {self._owner_name}: end one of the two"
+            )
         try:
             verdict = self._judge(chunk, now_ns)
         except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
@@ -119,8 +155,15 @@ class Admission:
             return verdict
         self.accepted += 1
         self._in_a_row = 0
+        self._owner, self._owner_name, self._is_owner_gone = source, name, False
         self._remember(verdict.chunk)
         return verdict
+
+    def _is_stranger(self, chunk: ActionChunk | None, source: Hashable) -> bool:
+        if self._owner is None or source == self._owner:
+            return False
+        takes_over = self._is_owner_gone and chunk is not None and chunk.episode != self._episode
+        return not takes_over
 
     def _judge(self, chunk: ActionChunk | None, now_ns: int) -> Verdict:
         if chunk is None:

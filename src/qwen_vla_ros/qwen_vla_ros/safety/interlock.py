@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
 from typing import Self
 
 from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.safety.latch import Cause, Latch, Level
+from qwen_vla_ros.safety.stop_input import STOP_INPUT, StopInput
 from qwen_vla_ros.safety.watchdog import ClockGuard, Freshness, Lasting
 
 EARLIEST = 0.2
@@ -21,7 +23,6 @@ STOPPING_NS = 3 * NS_PER_S // 10
 """How long a robot may still be seen moving after its command has come to rest (G6, W12)."""
 SILENCE_PATIENCE_S = 10.0
 """A policy that is silent for so long is gone, and nobody expects it to move the robot again."""
-STOP_INPUT = Cause("stop_input", "the stop input is asserted")
 LIMITED = Cause("limited", "the policy asks for more than the envelope allows")
 POLICY_SILENT = Cause(
     "policy_silent", "the last chunk is over and the policy sent no other", SILENCE_PATIENCE_S
@@ -84,8 +85,7 @@ class Interlock:
         self._clock = ClockGuard()
         self._last_tick_ns: int | None = None
         self._chunk = Freshness(max_chunk_age_s)
-        self._heartbeat = None if stop_heartbeat_s is None else Freshness(stop_heartbeat_s)
-        self._is_stop_asserted = False
+        self._stop_input = StopInput(stop_heartbeat_s)
         self._still_moving = Lasting(STOPPING_NS)
         self._said_stop = Lasting(SAY_STOP_NS)
 
@@ -100,13 +100,15 @@ class Interlock:
         """Note that a chunk was accepted."""
         self._chunk.renew(steady_ns)
 
-    def on_stop_input(self, *, is_asserted: bool, steady_ns: int) -> None:
-        """Take in the stop input; what bounces is latched at its first edge."""
-        self._is_stop_asserted = is_asserted
-        if self._heartbeat is not None:
-            self._heartbeat.renew(steady_ns)
+    def on_stop_input(self, *, is_asserted: bool, steady_ns: int, source: Hashable = "") -> None:
+        """Take in what one publisher says on the stop input; its first edge is latched (G4)."""
+        self._stop_input.hear(source, is_asserted=is_asserted, steady_ns=steady_ns)
         if is_asserted:
             self.latch.trip(STOP_INPUT)
+
+    def on_stop_publishers(self, present: Collection[Hashable]) -> None:
+        """Take in who publishes on the stop input now."""
+        self._stop_input.see(present)
 
     def has_policy(self, steady_ns: int) -> bool:
         """Whether a chunk came lately by our own clock, whatever its stamps say (W1)."""
@@ -120,11 +122,7 @@ class Interlock:
         self._last_tick_ns = steady_ns
         jump_s = self._clock.step(now_ns, steady_ns)
         tick = Tick(elapsed_s, clock_jumped=jump_s != 0)
-        if self._is_stop_asserted:
-            tick.stop(STOP_INPUT)
-        elif self._heartbeat is not None and self._heartbeat.is_stale(steady_ns):
-            tick.stop(Cause("stop_input_lost", "the stop input is silent"))
-        tick.stop(*self.outside)
+        tick.stop(self._stop_input.cause(steady_ns), *self.outside)
         if tick.clock_jumped:
             tick.stop(Cause("clock_jump", f"ROS time jumped by {jump_s:+.3f} s"))
         if self._clock.is_paused(steady_ns):

@@ -41,6 +41,7 @@ class JointMonitor:
         self.position: FloatArray | None = None
         self.velocity: FloatArray = np.zeros(len(self._joints))
         self._anchor: tuple[FloatArray, FloatArray] | None = None
+        self._aim_at_sample: FloatArray | None = None
 
     @property
     def topic(self) -> str:
@@ -108,11 +109,14 @@ class JointMonitor:
         """Return a reason to stop when a joint (of J commanded) should move and never did (C7).
 
         Its measured value did not change at all, while its command went away by more than the
-        tolerance.
+        tolerance. Where no sample came since, there is nothing that could have changed: that is
+        a silent driver's fault and no encoder's.
         """
         if self.position is None:
             return None
-        aim = commanded[self.indices]
+        if self._aim_at_sample is None:
+            self._aim_at_sample = commanded[self.indices]
+        aim = self._aim_at_sample
         if self._anchor is None:
             self._anchor = self.position, aim
         seen, aim_then = self._anchor
@@ -156,6 +160,7 @@ class JointMonitor:
             self._check_jump(position, (stamp_ns - self._source.stamp_ns) / NS_PER_S)
             self._source.accept(stamp_ns, steady_ns)
             self.position, self.velocity = position, velocity
+            self._aim_at_sample = None
 
     def _check_jump(self, position: FloatArray, seconds: float) -> None:
         if self.position is None:

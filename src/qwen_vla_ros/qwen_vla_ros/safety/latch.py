@@ -79,7 +79,7 @@ class Latch:
     @property
     def detail(self) -> str:
         """One sentence about the cause, and about other reasons to stop that stand now."""
-        others = [cause.detail for cause in self._standing if cause.name != self._cause.name]
+        others = [cause.detail for cause in self._standing if cause != self._cause]
         return "; also ".join([self._cause.detail, *others])
 
     def update(self, steady_ns: int, stops: Sequence[Cause], holds: Sequence[Cause]) -> None:
@@ -96,6 +96,9 @@ class Latch:
         elif self._well_since_ns is None:
             self._well_since_ns = steady_ns
         if self._level is Level.STOP:
+            # The cause stays the first one; what became known of it since is told.
+            same = (cause for cause in stops if cause.name == self._cause.name)
+            self._cause = next(same, self._cause)
             return
         if holds:
             self._hold(steady_ns, holds[0])

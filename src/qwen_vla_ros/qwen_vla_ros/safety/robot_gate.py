@@ -6,17 +6,20 @@ motion in one of them is true in all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Sequence
 
 from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.backend import Commands
 from qwen_vla_ros.embodiment.embodiment import Embodiment
-from qwen_vla_ros.safety.admission import Admission, Verdict
+from qwen_vla_ros.safety.admission import NOBODY, STRANGER, Admission, Verdict
 from qwen_vla_ros.safety.arms import Arms
 from qwen_vla_ros.safety.base import Base
 from qwen_vla_ros.safety.interlock import Counters
 from qwen_vla_ros.safety.latch import Cause, Latch
 from qwen_vla_ros.types import ActionChunk
+
+CONFLICT_NS = NS_PER_S
+"""Two policies that both spoke within this time are a reason to stop."""
 
 
 class RobotGate:
@@ -32,6 +35,9 @@ class RobotGate:
         self.admission = Admission.from_embodiment(embodiment)
         self._period_ns = round(NS_PER_S / embodiment.file.command.rate_hz)
         self._cell = self._ticked_ns = 0
+        self._outside: tuple[Cause, ...] = ()
+        self._conflict: Cause | None = None
+        self._conflict_ns = 0
 
     @property
     def latch(self) -> Latch:
@@ -43,15 +49,29 @@ class RobotGate:
         """What was done since the gate was made."""
         return self.limb.interlock.counters
 
-    def on_chunk(self, chunk: ActionChunk | None, now_ns: int, steady_ns: int) -> Verdict:
+    def on_chunk(
+        self,
+        chunk: ActionChunk | None,
+        now_ns: int,
+        steady_ns: int,
+        *,
+        source: Hashable = "",
+        name: str = NOBODY,
+    ) -> Verdict:
         """Play a chunk, or say why not.
 
         Args:
             chunk: What arrived; None when it could not even be read.
             now_ns: ROS time.
             steady_ns: Steady clock.
+            source: Who published it; a second one beside the first is a reason to stop.
+            name: What people call the publisher.
         """
-        verdict = self.admission.judge(chunk, now_ns, steady_ns)
+        verdict = self.admission.judge(chunk, now_ns, steady_ns, source, name)
+        if verdict.cause == STRANGER:
+            self._conflict, self._conflict_ns = Cause(STRANGER, verdict.detail), steady_ns
+            self.latch.trip(self._conflict)
+            return verdict
         if verdict.chunk is not None:
             unplayable = self.limb.accept(verdict.chunk, steady_ns)
             return Verdict("unplayable", unplayable) if unplayable else verdict
@@ -60,13 +80,23 @@ class RobotGate:
             self.latch.trip(Cause("chunks_rejected", detail))
         return verdict
 
-    def on_stop_input(self, *, is_asserted: bool, steady_ns: int) -> None:
-        """Take in the stop input."""
-        self.limb.interlock.on_stop_input(is_asserted=is_asserted, steady_ns=steady_ns)
+    def on_chunk_publishers(self, present: Collection[Hashable]) -> None:
+        """Take in who publishes chunks now."""
+        self.admission.on_publishers(present)
+
+    def on_stop_input(self, *, is_asserted: bool, steady_ns: int, source: Hashable = "") -> None:
+        """Take in what one publisher says on the stop input."""
+        self.limb.interlock.on_stop_input(
+            is_asserted=is_asserted, steady_ns=steady_ns, source=source
+        )
+
+    def on_stop_publishers(self, present: Collection[Hashable]) -> None:
+        """Take in who publishes on the stop input now."""
+        self.limb.interlock.on_stop_publishers(present)
 
     def on_outside(self, causes: Sequence[Cause]) -> None:
         """Take in the reasons to stop that stand outside of what is watched here."""
-        self.limb.interlock.outside = tuple(causes)
+        self._outside = tuple(causes)
 
     def stop(self, cause: Cause) -> None:
         """Stop; the ticks go on until the robot rests."""
@@ -78,11 +108,15 @@ class RobotGate:
         Returns:
             Why not, as a sentence; empty when armed.
         """
-        if not self.latch.is_armed:
+        was_armed = self.latch.is_armed
+        if not was_armed:
             # What was said before somebody armed must not move anything.
             self.limb.clear()
             self.admission.forget()
-        return self.limb.arm(steady_ns)
+        why_not = self.limb.arm(steady_ns)
+        if not why_not and not was_armed:
+            self.admission.release()
+        return why_not
 
     def tick(self, now_ns: int, steady_ns: int) -> Commands:
         """Decide on the next command of every output; empty when none is to be sent.
@@ -94,4 +128,8 @@ class RobotGate:
         if cell == self._cell and steady_ns - self._ticked_ns < self._period_ns:
             return []
         self._cell, self._ticked_ns = cell, steady_ns
+        if self._conflict is not None and steady_ns - self._conflict_ns > CONFLICT_NS:
+            self._conflict = None
+        conflict = () if self._conflict is None else (self._conflict,)
+        self.limb.interlock.outside = (*conflict, *self._outside)
         return self.limb.tick(now_ns, steady_ns)
