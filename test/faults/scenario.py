@@ -18,6 +18,8 @@ from faults.rig import Message, Rig, Swing, robots, run
 TOLERANCE = 1.001
 GRACE_S = 0.06
 """What a set-point may still move after the brake that the limits allow: three periods."""
+BRAKES = 0.97
+"""A full brake takes away more than 5 % of a speed in every period; what goes on, less."""
 RESTING_S = 1.3
 """For how long a robot that was stopped is watched, while its policy goes on."""
 
@@ -128,7 +130,7 @@ def first_safe_ns(rig: Rig, fault_ns: int) -> int | None:
         going_on = [
             k
             for k in after
-            if k and ((speeds[k] > slack) & (speeds[k] > speeds[k - 1] - slack)).any()
+            if k and ((speeds[k] > slack) & (speeds[k] > BRAKES * speeds[k - 1])).any()
         ]
         first = max(going_on) + 1 if going_on else after[0]
         safe_ns = max(safe_ns, told[first].received_ns)
