@@ -66,30 +66,13 @@ NOT_TRIED = {
     "L7": "to the gate it is E1",
 }
 
-_CUBIC = "the points of a command make a cubic that accelerates by up to four times the limit"
-
 KNOWN = {
-    ("A2", "huge, tiny and negative zero", "aloha_sim"): _CUBIC,
-    ("A8", "jumps inside a chunk", "aloha_sim"): _CUBIC,
-    ("A13", "a goal past the limits", "aloha_sim"): _CUBIC,
-    ("J6", "loss, delay, repetition and disorder of chunks", "aloha_sim"): _CUBIC,
     ("A11", "millimetres for metres", "diffbot_sim"): (
         "a base is limited and never stopped for asking too much"
     ),
-    ("C7", "odometry that freezes while the base drives", "diffbot_sim"): (
-        "odometry with new stamps and old values counts as alive"
+    ("F1", "the gate dies", "diffbot_sim"): (
+        "in one process there is no monitor: the controller's own time-out is 0.5 s"
     ),
-    ("C9", "a base that is blocked", "diffbot_sim"): (
-        "a hold ends the command and so its own cause: the base is pushed every 1.5 s"
-    ),
-    ("D5", "the gate sleeps for more than five periods", "diffbot_sim"): (
-        "the twist from before the sleep is the reference after it"
-    ),
-    (
-        "F1",
-        "the gate dies",
-        "diffbot_sim",
-    ): "the controller's own time-out is 0.5 s, asked is 0.3 s",
 }
 """By number, what, and robot. Each is a defect that is waiting to be mended."""
 

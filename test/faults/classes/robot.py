@@ -34,6 +34,11 @@ def _tick_s(rig):
     return rig.period_ns / S
 
 
+def _anew_s(rig):
+    """After a jump of its clock a base is measured anew before it is told anything."""
+    return (2 if rig.is_base else 1) * _tick_s(rig)
+
+
 def _mend(rig):
     rig.distort = lambda sample: [sample]
     rig.sensed = lambda q, v: (q, v)
@@ -176,7 +181,7 @@ def frozen_odometry(rng, name):
     rig, policy = moving(name, rng)
     pose, twist = rig.setpoint
     rig.sensed = lambda _, __: (pose, twist)
-    return stops(rig, policy, 0.5, clear=lambda: _mend(rig))
+    return stops(rig, policy, 1.0, clear=lambda: _mend(rig))
 
 
 @fault("C8", "a start outside the limits", ARMS)
@@ -274,7 +279,7 @@ def two_publishers(rng, name):
 def clock_step(rng, name):
     rig, policy = moving(name, rng)
     rig.ros_offset_ns += round(rng.uniform(0.2, 3600) * S) * int(rng.choice([-1, 1]))
-    return stops(rig, policy, _tick_s(rig))
+    return stops(rig, policy, _anew_s(rig))
 
 
 @fault("D2", "ROS time stands still")
@@ -302,7 +307,7 @@ def paused(rng, name):
 def reset(rng, name):
     rig, policy = moving(name, rng)
     rig.ros_offset_ns = -rig.true_ns + S
-    return stops(rig, policy, _tick_s(rig))
+    return stops(rig, policy, _anew_s(rig))
 
 
 @fault("D5", "the gate sleeps for more than five periods")
