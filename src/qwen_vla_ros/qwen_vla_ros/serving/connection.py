@@ -15,7 +15,7 @@ import time
 from collections.abc import Coroutine
 from concurrent.futures import CancelledError
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -52,9 +52,24 @@ class RemoteError(QwenVlaError):
     """A request to a server has no answer that can be used."""
 
 
-class _Open(NamedTuple):
-    connection: ClientConnection
-    end: ClientEnd
+class _Open:
+    """A connection, and the one message that is being waited for on it."""
+
+    def __init__(self, connection: ClientConnection, end: ClientEnd) -> None:
+        self.connection = connection
+        self.end = end
+        self.listen()
+
+    def listen(self) -> None:
+        """Wait for the next message from now on."""
+        self.next_message = asyncio.ensure_future(self.connection.recv())
+        # A connection that is lost while nobody asks is noticed elsewhere.
+        self.next_message.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def abort(self) -> None:
+        """Let go of it at once."""
+        self.next_message.cancel()
+        self.connection.transport.abort()
 
 
 class _Connect(connect):
@@ -134,7 +149,7 @@ class PersistentConnection:
     async def _until_closed(self) -> None:
         await self._closing.wait()
         if self._open is not None:
-            self._open.connection.transport.abort()
+            self._open.abort()
             self._open = None
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
@@ -214,16 +229,19 @@ class PersistentConnection:
         uri = self._address.uri
         if self._open is None:
             raise NotReadyError(f"{uri}: no connection: {self.lost_reason.rstrip('.')}.")
-        connection, end = self._open
+        open_now, end = self._open, self._open.end
         begin_s = time.perf_counter()
         is_new_episode = request.is_new_episode or self._is_new_episode
         request = replace(request, is_new_episode=is_new_episode)
         try:
-            await _refuse_unsolicited(connection)
+            if open_now.next_message.done() and not open_now.next_message.exception():
+                # Its next answer would be taken for an old one.
+                raise WireError("the server speaks without being asked")
             async with asyncio.timeout(request.deadline_s):
                 for message in end.ask(request):
-                    await connection.send(message)
-                answer = await connection.recv()
+                    await open_now.connection.send(message)
+                answer = await open_now.next_message
+            open_now.listen()
             chunk = end.read(answer, request)
         except RefusalError as error:
             raise RemoteError(f"{uri}: {printable(str(error)).rstrip('.')}.") from error
@@ -238,22 +256,10 @@ class PersistentConnection:
     def _drop(self, why: str) -> None:
         """Give the connection up at once, without waiting for anything."""
         if self._open is not None:
-            self._open.connection.transport.abort()
+            self._open.abort()
             self._open = None
             self.lost_reason = why
             log.warning("%s: connection lost: %s", self._address.uri, why)
-
-
-async def _refuse_unsolicited(connection: ClientConnection) -> None:
-    """Refuse a server that has spoken without being asked: its next answer would be an old one.
-
-    Raises:
-        WireError: It has.
-    """
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(0):
-            await connection.recv()
-            raise WireError("the server speaks without being asked")
 
 
 def _reason(error: Exception, seconds: float) -> str:

@@ -54,7 +54,8 @@ class InferenceThread:
         future = self._executor.submit(timed)
         try:
             # Giving up cancels what has not begun; what has begun ends, and is nobody's.
-            chunk, end_s = await asyncio.wait_for(asyncio.wrap_future(future), deadline_s)
+            async with asyncio.timeout(deadline_s):
+                chunk, end_s = await asyncio.wrap_future(future)
         except TimeoutError:
             if future.done() and not future.cancelled():
                 raise  # the policy's own

@@ -34,6 +34,7 @@ class Metrics:
             registry=self._registry,
             namespace=PREFIX,
         )
+        self._stages = [self._seconds.labels(stage) for stage in ("queue", "infer", "total")]
 
     def on_refusal(self, why: str) -> None:
         """Note a connection that did not become a client."""
@@ -46,8 +47,8 @@ class Metrics:
     def on_answer(self, dialect: str, timing: ServerTiming) -> None:
         """Note an answer, and the seconds of its stages."""
         self._requests.labels(dialect).inc()
-        for stage, seconds in zip(("queue", "infer", "total"), timing, strict=True):
-            self._seconds.labels(stage).observe(seconds)
+        for stage, seconds in zip(self._stages, timing, strict=True):
+            stage.observe(seconds)
 
     def on_error(self, dialect: str, kind: str) -> None:
         """Note a request without an answer."""
