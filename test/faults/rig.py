@@ -234,9 +234,14 @@ class Rig:
         self._true_ns = true_ns
 
     def tick(self, *, late_ns: int = 0, deliver_ns: int = 0, gate: bool = True) -> None:
-        """Go on to the next tick of the gate, which comes `late_ns` (ns; negative: early)."""
+        """Go on to the next tick of the gate, which comes `late_ns` (ns; negative: early).
+
+        A gate is asked eight times a period whether a new cell of its grid has begun; here the
+        answer is found at the last moment, an eighth of a period after it has.
+        """
         self.ticks += 1
-        self.advance(BEGIN_NS + self.ticks * self.period_ns + late_ns)
+        cell_ns = BEGIN_NS + self.ticks * self.period_ns
+        self.advance(cell_ns + self.period_ns // 8 + late_ns)
         self.sense()
         if not gate:
             return

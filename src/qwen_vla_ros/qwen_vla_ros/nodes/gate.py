@@ -39,7 +39,7 @@ from qwen_vla_ros.safety.robot_gate import RobotGate
 
 STOP_TOPIC = "~/input/stop"
 CHUNK_TOPIC = "~/input/action_chunk"
-LOOK = 0.25
+LOOK = 0.125
 """In periods: how often the gate is asked whether a new cell of its grid has begun. The grid is of
 ROS time and the timer of the steady clock, so that neither a slow nor a paused clock stops it."""
 REPEAT_S = 0.2
@@ -217,8 +217,11 @@ class GateNode(ManagedNode):
     # Timers ----------------------------------------------------------------------------------
 
     def _tick(self) -> None:
+        now_ns, steady_ns = self.now_ns(), time.monotonic_ns()
+        if not self._gate.is_due(now_ns, steady_ns):
+            return
         self._hear_and_look()
-        for output, command in self._gate.tick(self.now_ns(), time.monotonic_ns()):
+        for output, command in self._gate.tick(now_ns, steady_ns):
             self._outputs[output.topic].publish(command)
         self._tell_changes()
 

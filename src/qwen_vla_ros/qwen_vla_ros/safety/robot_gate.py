@@ -118,16 +118,22 @@ class RobotGate:
             self.admission.release()
         return why_not
 
+    def is_due(self, now_ns: int, steady_ns: int) -> bool:
+        """Say whether a tick now would be the first in its cell of the grid of periods.
+
+        Where ROS time stands still, every period of the steady clock is one.
+        """
+        is_new = now_ns // self._period_ns != self._cell
+        return is_new or steady_ns - self._ticked_ns >= self._period_ns
+
     def tick(self, now_ns: int, steady_ns: int) -> Commands:
         """Decide on the next command of every output; empty when none is to be sent.
 
-        May be called several times a period: the first time in each cell of the grid of periods
-        counts, and where ROS time stands still, every period of the steady clock does.
+        May be called several times a period; only one that `is_due` counts.
         """
-        cell = now_ns // self._period_ns
-        if cell == self._cell and steady_ns - self._ticked_ns < self._period_ns:
+        if not self.is_due(now_ns, steady_ns):
             return []
-        self._cell, self._ticked_ns = cell, steady_ns
+        self._cell, self._ticked_ns = now_ns // self._period_ns, steady_ns
         if self._conflict is not None and steady_ns - self._conflict_ns > CONFLICT_NS:
             self._conflict = None
         conflict = () if self._conflict is None else (self._conflict,)
