@@ -61,7 +61,7 @@ def test_the_set_point_keeps_every_limit_however_late_ticks_and_messages_are(
     rng = np.random.default_rng(seed)
     rig = make_rig()
     rig.arm()
-    begin = cell_ns = (rig.now_ns // (20 * MS) + 1) * 20 * MS
+    cell_ns = (rig.now_ns // (20 * MS) + 1) * 20 * MS
     deliveries = []
     for k in range(400):
         cell_ns += 20 * MS * (1 if rng.random() < 0.97 else int(rng.integers(2, 5)))
@@ -85,7 +85,6 @@ def test_the_set_point_keeps_every_limit_however_late_ticks_and_messages_are(
             run.append(delivery)
         elif run:
             runs, run = [*runs, run], []
-    assert begin < cell_ns
     checked = 0
     for run in runs:
         ends = [*(at for at, _ in run[1:]), run[-1][0] + 300 * MS]

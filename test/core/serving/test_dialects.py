@@ -13,9 +13,11 @@ import pytest
 
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import QwenVlaError
+from qwen_vla_ros.options import DIALECTS
+from qwen_vla_ros.plugins import plugin_names
 from qwen_vla_ros.prompt.build import build_prompt
 from qwen_vla_ros.serving import dialects
-from qwen_vla_ros.serving.dialect import RefusalError, dialect_names, open_client, open_server
+from qwen_vla_ros.serving.dialect import RefusalError, open_client, open_server
 from qwen_vla_ros.serving.metadata import ServerMetadata
 from qwen_vla_ros.serving.mock import MockPolicy
 from qwen_vla_ros.serving.request import InferenceRequest, ServerTiming
@@ -101,7 +103,7 @@ def test_a_recorded_vla_eval_server_is_understood(droid):
     assert sent[-1] == said_then[-1]
 
 
-@pytest.mark.parametrize("dialect", dialect_names())
+@pytest.mark.parametrize("dialect", plugin_names(DIALECTS))
 def test_both_ends_of_a_dialect_understand_each_other(droid, dialect):
     server = open_server(dialect, droid, ServerMetadata.of(droid, "mock"), "")
     client = open_client(dialect, droid)
@@ -127,7 +129,7 @@ def test_both_ends_of_a_dialect_understand_each_other(droid, dialect):
 
 
 def test_a_robot_of_another_version_is_refused_in_every_dialect(droid, aloha):
-    for dialect in dialect_names():
+    for dialect in plugin_names(DIALECTS):
         server = open_server(dialect, droid, ServerMetadata.of(droid, "mock"), "")
         client = open_client(dialect, aloha)
         hello = client.hello()
@@ -232,7 +234,7 @@ def test_a_dialect_is_one_file_and_is_served_and_asked_by_its_name(
     source = Path(dialects.__path__[0]) / "openpi.py"
     shutil.copy(source, tmp_path / "thrown_away.py")
     monkeypatch.setattr(dialects, "__path__", [*dialects.__path__, str(tmp_path)])
-    assert "thrown-away" in dialect_names()
+    assert "thrown_away" in plugin_names(DIALECTS)
     serving = serve(dialect="thrown-away")
     policy = keep(serving.connect(dialect="thrown-away", deadline_s=2.0))
     np.testing.assert_allclose(policy.infer(observation, prompt).actions[0], observation.state)

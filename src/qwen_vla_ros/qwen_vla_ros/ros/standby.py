@@ -20,7 +20,8 @@ from qwen_vla_ros.safety.watchdog import Freshness
 WORD_TOPIC = "~/input/monitor"
 WORD_AGE_S = 0.35
 """A monitor speaks every 0.1 s; one that has not for so long is none."""
-LATE_NS = 6 * NS_PER_S // 10
+LATE_NS = NS_PER_S // 10
+"""Who looks in every tick and was away for so long has not read yet what was said meanwhile."""
 LONGEST_TIMEOUT_S = 0.25
 """Nothing may move 0.3 s after its gate: what is left is for the message and the tick."""
 
@@ -68,7 +69,7 @@ class Standby:
             raise NotReadyError(why_not)
 
     def faults(self) -> list[Cause]:
-        """Return what has become wrong since; to be asked twice a second."""
+        """Return what has become wrong since; to be asked in every tick."""
         steady_ns = time.monotonic_ns()
         is_late = steady_ns - self._looked_ns > LATE_NS
         self._looked_ns = steady_ns

@@ -242,7 +242,6 @@ class ArmGate(Gate[JointCommand]):
         self,
         wanted: FloatArray | None,
         dt: float,  # noqa: ARG002
-        elapsed_s: float,  # noqa: ARG002
     ) -> Proposal[JointCommand]:
         if self._reference is None:
             raise ValueError("a gate that was never armed has no command")
@@ -263,9 +262,6 @@ class ArmGate(Gate[JointCommand]):
 
     def _take(self, command: JointCommand) -> None:
         self._reference = command
-
-    def _distrust(self, dt: float) -> None:
-        """Nothing was sent: the next tick finds the controller in its brake."""
 
     def _caught_up(self, command: JointCommand) -> JointCommand:
         """Return what was played up to the cell before this one: a missed cell is a brake step."""

@@ -146,7 +146,6 @@ class BaseGate(Gate[FloatArray]):
         self,
         wanted: FloatArray | None,
         dt: float,
-        elapsed_s: float,  # noqa: ARG002
     ) -> Proposal[FloatArray]:
         # The controller keeps the last twist until the next one.
         if wanted is None:
@@ -158,6 +157,3 @@ class BaseGate(Gate[FloatArray]):
 
     def _take(self, command: FloatArray) -> None:
         self._twist = command
-
-    def _distrust(self, dt: float) -> None:
-        """Keep the reference: the controller keeps the last twist."""

@@ -124,9 +124,8 @@ class Gate(ABC, Generic[Command]):
         may_move = self._interlock.judge(tick, steady_ns)
         if not self._was_armed or self._is_lost:
             return None
-        proposal = self._propose(wanted if may_move else None, dt, tick.elapsed_s)
+        proposal = self._propose(wanted if may_move else None, dt)
         if not self._interlock.trusts(proposal.violations):
-            self._distrust(dt)
             return None
         self._take(proposal.command)
         goes_out = self._interlock.finish(
@@ -166,21 +165,14 @@ class Gate(ABC, Generic[Command]):
         """Add the reasons to stop and to hold that only this kind of gate knows."""
 
     @abstractmethod
-    def _propose(
-        self, wanted: FloatArray | None, dt: float, elapsed_s: float
-    ) -> Proposal[Command]:
+    def _propose(self, wanted: FloatArray | None, dt: float) -> Proposal[Command]:
         """Return the next command.
 
         Args:
             wanted: What is asked for; None to brake.
             dt: Seconds in which the command may change.
-            elapsed_s: Seconds since the last tick.
         """
 
     @abstractmethod
     def _take(self, command: Command) -> None:
-        """Make a command the reference for the next one."""
-
-    @abstractmethod
-    def _distrust(self, dt: float) -> None:
-        """Note that nothing was sent for `dt` seconds, since the proposal left the envelope."""
+        """Make a command the reference for the next one; one that is not trusted is none."""

@@ -11,12 +11,11 @@ from typing import Protocol
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import QwenVlaError
-from qwen_vla_ros.plugins import load_plugin, plugin_names
+from qwen_vla_ros.options import DIALECTS
+from qwen_vla_ros.plugins import load_plugin
 from qwen_vla_ros.serving.metadata import ServerMetadata
 from qwen_vla_ros.serving.request import InferenceRequest, ServerTiming
 from qwen_vla_ros.types import ActionChunk
-
-DIALECTS = "qwen_vla_ros.serving.dialects"
 
 Message = bytes | str
 """A message of the websocket, binary or text."""
@@ -87,11 +86,6 @@ class ClientEnd(Protocol):
             WireError: It is no answer to this request. The connection is of no more use.
         """
         ...
-
-
-def dialect_names() -> tuple[str, ...]:
-    """Return the names of all dialects, as a person writes them."""
-    return tuple(name.replace("_", "-") for name in plugin_names(DIALECTS))
 
 
 def load_dialect(name: str) -> ModuleType:

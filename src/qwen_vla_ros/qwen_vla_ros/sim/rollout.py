@@ -177,14 +177,14 @@ class _Episode:
     def _take(self, chunk: ActionChunk, latency_s: float) -> None:
         self._succession.on_chunk(chunk, self.now_ns, latency_s)
         ours = self._embodiment
-        told = replace(
+        signed = replace(
             chunk,
             sequence=self.chunks,
             episode=EPISODE,
             embodiment=ours.name,
             embodiment_hash=ours.hash,
         )
-        self.gate.on_chunk(told, self.now_ns, self.now_ns)
+        self.gate.on_chunk(signed, self.now_ns, self.now_ns)
         if self.gate.latch.is_armed and self.gate.limb.is_resting:
             self._rested_ns = self.now_ns
 
