@@ -18,9 +18,6 @@ NOT_APPLICABLE = "no action of this kind exists in an embodiment file"
 NOT_TRIED = {
     "A12": NOT_APPLICABLE + ": joints and waypoints only",
     "A14": HARDWARE + " (grip force)",
-    "B2": NOT_BUILT + ": frozen pictures with fresh stamps",
-    "B10": NOT_BUILT + ": black or covered pictures",
-    "B11": NOT_BUILT + ": cameras that were swapped",
     "B12": "limits hold whatever is seen: `make adversary` is the test of that",
     "C11": HARDWARE + " (temperature, error bits)",
     "D4": PROCESS,

@@ -40,8 +40,11 @@ class FakeDriver:
         self.node = graph.node
         self.robot = robot
         self.paused: set[str] = set()
+        self.speed = 0.0
+        self._x = 0.0
         example = robot.make_example()
         self._images = {camera.topic: example.images[camera.name] for camera in robot.file.cameras}
+        self.frame_ids = {camera.topic: camera.frame_id for camera in robot.file.cameras}
         self._cameras = {
             camera.topic: self.node.create_publisher(Image, camera.topic, SENSOR)
             for camera in robot.file.cameras
@@ -55,15 +58,22 @@ class FakeDriver:
     def now(self) -> Time:
         return self.node.get_clock().now().to_msg()
 
+    def look_elsewhere(self) -> None:
+        """Show other pictures from now on."""
+        self._images = {topic: image[::-1].copy() for topic, image in self._images.items()}
+
     def _publish_cameras(self) -> None:
         stamp = self.now()
         for topic, publisher in self._cameras.items():
+            frame_id = self.frame_ids[topic]
             if topic not in self.paused:
-                publisher.publish(image_to_message(self._images[topic], stamp, topic))
+                publisher.publish(image_to_message(self._images[topic], stamp, frame_id))
 
     def _publish_state(self) -> None:
         if self.robot.has_base:
             message = Odometry()
+            self._x += self.speed / 50
+            message.pose.pose.position.x = self._x
             message.pose.pose.orientation.w = 1.0
         else:
             message = JointState(name=list(self.robot.joints), position=self._positions.tolist())
@@ -171,6 +181,7 @@ def shared_client(shared_ros_graph):
 def driver(shared_driver):
     yield shared_driver
     shared_driver.paused.clear()
+    shared_driver.speed = 0.0
 
 
 @pytest.fixture
@@ -201,7 +212,12 @@ def test_a_camera_that_never_came_is_named_and_goals_are_refused(
     shared_driver.paused.add("front/image_raw")
     assert policy.wait_for_line("cannot activate: 'front' never came", START_S)
     assert not shared_client.send(patience_s=0).accepted
+    declared = shared_driver.frame_ids["front/image_raw"]
+    shared_driver.frame_ids["front/image_raw"] = "rear"
     shared_driver.paused.clear()
+    assert policy.wait_for_line(f"with frame_id 'rear' instead of '{declared}' refused", 5)
+    assert not shared_client.send(patience_s=0).accepted
+    shared_driver.frame_ids["front/image_raw"] = declared
     handle = shared_client.send()
     assert handle.accepted
     handle.cancel_goal_async()
@@ -325,6 +341,30 @@ def test_a_camera_that_stops_is_told_as_the_reason_to_hold(shared_ros_graph, cli
     time.sleep(1.0)
     assert len(client.chunks) == count
     driver.paused.clear()
+    assert shared_ros_graph.wait_for(lambda: len(client.chunks) > count, 5)
+
+
+def test_a_camera_that_repeats_itself_while_the_robot_moves_is_told(
+    shared_ros_graph, client, driver
+):
+    told: list[DiagnosticStatus] = []
+    shared_ros_graph.node.create_subscription(
+        DiagnosticArray, "/diagnostics", lambda message: told.extend(message.status), 10
+    )
+    client.send()
+    assert shared_ros_graph.wait_for(client.moving_chunks, 10)
+    time.sleep(1.0)
+    assert not any("frozen" in feedback.hold_reason for feedback in client.feedback)
+    driver.speed = 0.5
+    frozen = "'front' is frozen"
+    assert shared_ros_graph.wait_for(lambda: frozen in client.feedback[-1].hold_reason, 5)
+    driver.speed = 0.0
+    count = len(client.chunks)
+    assert shared_ros_graph.wait_for(
+        lambda: frozen in told[-1].message and told[-1].level == DiagnosticStatus.WARN, 5
+    )
+    assert len(client.chunks) == count
+    driver.look_elsewhere()
     assert shared_ros_graph.wait_for(lambda: len(client.chunks) > count, 5)
 
 

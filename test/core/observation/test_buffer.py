@@ -148,7 +148,9 @@ def remembering(diffbot):
 def look(buffer: ObservationBuffer, robot, level: int, stamp_ns: int) -> None:
     """Put an image of one level, and a pose."""
     camera, source = robot.file.cameras[0], robot.file.state[0]
-    image = np.full((camera.height_px, camera.width_px, 3), level, np.uint8)
+    image = np.zeros((camera.height_px, camera.width_px, 3), np.uint8)
+    image[:] = np.arange(camera.width_px, dtype=np.uint8)[None, :, None] % 64
+    image[0, 0] = level
     buffer.put_image(camera.name, image, stamp_ns, **clocks(stamp_ns))
     buffer.put_pose(source.topic, np.zeros(3), stamp_ns, **clocks(stamp_ns))
 
@@ -203,3 +205,55 @@ def test_a_camera_without_a_history_has_none(diffbot):
     sample = buffer.sample(**clocks(NOW))
     assert isinstance(sample, Observation)
     assert sample.history == {}
+
+
+def test_a_picture_from_another_frame_than_declared_is_refused_by_name(aloha):
+    buffer = ObservationBuffer(aloha)
+    put_all(buffer, aloha, NOW, skip="cam_high")
+    assert buffer.is_placed("cam_left_wrist", "cam_left_wrist_optical_frame")
+    assert not buffer.is_placed("cam_high", "cam_left_wrist_optical_frame")
+    sample = buffer.sample(**clocks(NOW))
+    assert isinstance(sample, Gap)
+    assert sample.reason == (
+        "'cam_high' never came (1 with frame_id 'cam_left_wrist_optical_frame', which is "
+        "'cam_left_wrist's, instead of 'cam_high_optical_frame' refused)"
+    )
+
+
+def test_a_stranger_who_says_something_new_every_time_fills_no_memory(aloha):
+    buffer = ObservationBuffer(aloha)
+    for k in range(500):
+        buffer.is_placed("cam_high", f"frame {k}" + "\n" * 1000)
+    assert len(buffer.dropped()) < 20
+    assert sum(buffer.dropped().values()) == 500
+    assert max(map(len, buffer.dropped())) < 300
+
+
+def test_a_camera_without_a_declared_frame_may_be_anywhere(aloha):
+    cameras = tuple(c.model_copy(update={"frame_id": ""}) for c in aloha.file.cameras)
+    anywhere = replace(aloha, file=aloha.file.model_copy(update={"cameras": cameras}))
+    assert ObservationBuffer(anywhere).is_placed("cam_high", "cam_left_wrist_optical_frame")
+
+
+def test_a_camera_that_is_frozen_is_no_observation(aloha):
+    buffer = ObservationBuffer(aloha)
+    for k in range(16):
+        stamp_ns = NOW + k * 66 * MS
+        put_all(buffer, aloha, stamp_ns, skip="joint_states")
+        positions = aloha.joints_from_channels(aloha.make_example().state) + 0.05 * k
+        buffer.put_joints(
+            "joint_states", aloha.joints, positions.tolist(), stamp_ns, **clocks(stamp_ns)
+        )
+    sample = buffer.sample(**clocks(stamp_ns))
+    assert isinstance(sample, Gap)
+    assert sample.reason.startswith("'cam_high' is frozen")
+
+
+def test_a_base_that_stands_where_its_yaw_wraps_is_no_alarm(diffbot):
+    buffer = ObservationBuffer(diffbot)
+    for k in range(40):
+        stamp_ns = NOW + k * 66 * MS
+        put_all(buffer, diffbot, stamp_ns, skip="odom")
+        pose = np.array([0.0, 0.0, (-1) ** k * (np.pi - 1e-3)])
+        buffer.put_pose("odom", pose, stamp_ns, **clocks(stamp_ns))
+    assert isinstance(buffer.sample(**clocks(stamp_ns)), Observation)

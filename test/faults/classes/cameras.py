@@ -1,7 +1,11 @@
-"""B: what the cameras send. From the stream to the motion; and from the bytes to a picture."""
+"""B: what the cameras send. From the stream to the motion; and from the bytes to a picture.
+
+The cameras are simulated ones without noise: while the robot stands, they repeat their picture.
+"""
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import importlib.util
 import io
@@ -28,16 +32,23 @@ class Sight:
         self._policy = policy
         self._buffer = ObservationBuffer(rig.embodiment)
         self._cameras = rig.embodiment.file.cameras
-        self._images = {
-            c.name: np.zeros((c.height_px, c.width_px, 3), np.uint8) for c in self._cameras
+        rng = np.random.default_rng(0)
+        self._scenery = {
+            c.name: rng.integers(0, 256, (c.height_px, c.width_px, 3), np.uint8)
+            for c in self._cameras
         }
         self.change = lambda _, stamps: stamps
+        self.lens = lambda _, image: image
+        self.frame_id = lambda camera: camera.frame_id
         self.dark: set[str] = set()
+        self.rests = False
+        self.places: list[tuple[int, float]] = []
         self.ages: list[float] = []
 
     def __call__(self, k: int) -> None:
         """See, and answer."""
         rig = self.rig
+        self.places.append((rig.now_ns, float(np.sum(rig.setpoint[0]))))
         clock = {"now_ns": rig.now_ns, "steady_ns": rig.steady_ns}
         for source in rig.embodiment.file.state:
             if rig.is_base:
@@ -47,15 +58,27 @@ class Sight:
                 self._buffer.put_joints(source.topic, source.joints, values, rig.now_ns, **clock)
         if k % 3 == 0:  # 16.7 Hz
             for camera in self._cameras:
-                if camera.name not in self.dark:
-                    for stamp_ns in self.change(camera.name, [rig.now_ns]):
-                        image = self._images[camera.name]
-                        self._buffer.put_image(camera.name, image, stamp_ns, **clock)
+                if camera.name in self.dark:
+                    continue
+                if not self._buffer.is_placed(camera.name, self.frame_id(camera)):
+                    continue
+                for stamp_ns in self.change(camera.name, [rig.now_ns]):
+                    image = self.lens(camera.name, self.look(camera.name, stamp_ns))
+                    self._buffer.put_image(camera.name, image, stamp_ns, **clock)
         if k % 7 == 4:
-            seen = self._buffer.sample(rig.now_ns, rig.steady_ns)
-            if isinstance(seen, Observation):
+            seen = self.sample()
+            if isinstance(seen, Observation) and not self.rests:
                 self.ages.append((rig.now_ns - seen.stamp_ns) / S)
                 rig.give(self._policy.chunk(self.ages[-1]))
+
+    def sample(self):
+        return self._buffer.sample(self.rig.now_ns, self.rig.steady_ns)
+
+    def look(self, camera, stamp_ns):
+        """Return what was to be seen from where the robot was."""
+        k = bisect.bisect(self.places, (stamp_ns, np.inf)) - 1
+        place = self.places[max(0, k)][1]
+        return self._scenery[camera] + np.uint8(round(place * 1e4) % 256)
 
 
 def seeing(name, rng):
@@ -65,20 +88,27 @@ def seeing(name, rng):
     return rig, policy, sight
 
 
+FROZEN_S = BLIND_S = 1.0
+"""Within so long a camera must be found out that repeats itself; a little more for a dark one."""
+
+
 def _bound_s(rig):
     """A chunk is played to its end at most, and that long after its observation."""
     return rig.safety["max_observation_age_s"] + rig.period_ns / S
 
 
-def _blind(rng, name, how):
+def _blind(rng, name, how, noticed_s=None):
     rig, _, sight = seeing(name, rng)
     how(sight, rig)
-    camera_age_s = max(camera["max_age_s"] for camera in rig.file["cameras"])
-    outcome = holds(rig, None, camera_age_s + _bound_s(rig), before=sight)
+    if noticed_s is None:
+        noticed_s = max(camera["max_age_s"] for camera in rig.file["cameras"])
+    outcome = holds(rig, None, noticed_s + _bound_s(rig), before=sight)
     if outcome.miss:
         return outcome
     sight.dark.clear()
     sight.change = lambda _, stamps: stamps
+    sight.lens = lambda _, image: image
+    sight.frame_id = lambda camera: camera.frame_id
     cleared_ns = rig.true_ns
     run(rig, None, 2.5, before=sight)
     return outcome if rig.moved_ns > cleared_ns else Outcome(f"did not go on; {rig.cause}")
@@ -87,10 +117,66 @@ def _blind(rng, name, how):
 @fault("B1", "a stream stops")
 def stream_stops(rng, name):
     def how(sight, rig):
-        cameras = rig.file["cameras"]
-        sight.dark.add(cameras[int(rng.integers(len(cameras)))]["name"])
+        sight.dark.add(_some_camera(rng, rig))
 
     return _blind(rng, name, how)
+
+
+@fault("B2", "a picture that stands still, with fresh stamps")
+def frozen(rng, name):
+    def how(sight, rig):
+        stuck = _some_camera(rng, rig)
+        picture = sight.look(stuck, rig.now_ns)
+        sight.lens = lambda camera, image: picture if camera == stuck else image
+
+    return _blind(rng, name, how, FROZEN_S)
+
+
+@fault("B2", "a noise-free camera of a robot that stands still")
+def still(rng, name):
+    rig, policy, sight = seeing(name, rng)
+    sight.rests = True
+    run(rig, None, 2.5, before=sight)
+    if rig.setpoint[1].any():
+        return Outcome("the robot did not come to rest: nothing was tried")
+    seen = sight.sample()
+    if not isinstance(seen, Observation):
+        return Outcome(f"a false alarm: {seen.reason}")
+    sight.rests = False
+    policy.restart()
+    resumed_ns = rig.true_ns
+    run(rig, None, 2.5, before=sight)
+    return Outcome("" if rig.moved_ns > resumed_ns else f"did not go on; {rig.cause}")
+
+
+@fault("B10", "a black, white or covered lens")
+def covered(rng, name):
+    level, spread = rng.choice([(0, 8), (246, 9), (int(rng.integers(20, 230)), 4)])
+
+    def how(sight, rig):
+        covered = _some_camera(rng, rig)
+        sight.lens = lambda camera, image: (
+            np.uint8(level) + image % np.uint8(spread) if camera == covered else image
+        )
+
+    return _blind(rng, name, how, BLIND_S + 0.2)
+
+
+@fault("B11", "cameras that were swapped, or another one than declared")
+def swapped(rng, name):
+    def how(sight, rig):
+        cameras = rig.embodiment.file.cameras
+        wrong = _some_camera(rng, rig)
+        others = [c.frame_id for c in cameras if c.name != wrong] or ["elsewhere", ""]
+        other = str(rng.choice(others))
+        sight.frame_id = lambda camera: other if camera.name == wrong else camera.frame_id
+
+    return _blind(rng, name, how)
+
+
+def _some_camera(rng, rig):
+    cameras = rig.file["cameras"]
+    return cameras[int(rng.integers(len(cameras)))]["name"]
 
 
 @fault("B3", "stamps that stand still or run back")
@@ -120,8 +206,7 @@ def skew(rng, name):
     lag_ns = round(rng.uniform(0.2, 3.0) * S)
 
     def how(sight, rig):
-        cameras = rig.file["cameras"]
-        late = cameras[int(rng.integers(len(cameras)))]["name"]
+        late = _some_camera(rng, rig)
         sight.change = lambda camera, stamps: [
             stamp - lag_ns if camera == late else stamp for stamp in stamps
         ]

@@ -72,11 +72,12 @@ def status(robot: str, namespace: str) -> int:
     """Show what the robot's gate thinks, and why."""
     with _operator(robot, namespace) as operator:
         operator.require_robot(PATIENCE_S)
-        safety = operator.safety
+        safety, policy = operator.safety, operator.ask_policy()
     table = Table.grid(padding=(0, 2))
     table.add_row("level", LEVELS[safety.level])
     table.add_row("armed", "yes" if safety.armed else "no")
     table.add_row("cause", f"{safety.cause}: {safety.detail}" if safety.cause else "-")
+    table.add_row("policy", policy)
     table.add_row(
         "chunks", f"{safety.chunks_accepted} accepted, {safety.chunks_rejected} rejected"
     )

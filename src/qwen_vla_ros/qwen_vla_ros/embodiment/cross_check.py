@@ -29,6 +29,9 @@ def _check_names(file: EmbodimentFile, problems: Problems) -> None:
     cameras = list(enumerate(file.cameras))
     problems.refuse_twice(((("cameras", i, "name"), c.name) for i, c in cameras))
     problems.refuse_twice(((("cameras", i, "view"), c.view) for i, c in cameras))
+    problems.refuse_twice(
+        ((("cameras", i, "frame_id"), c.frame_id) for i, c in cameras if c.frame_id)
+    )
     channels = enumerate(file.action)
     problems.refuse_twice(((("action", i, "name"), c.name) for i, c in channels))
     # `/joint_states` and `joint_states` are one topic unless a namespace is given.

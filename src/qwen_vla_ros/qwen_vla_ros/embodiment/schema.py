@@ -93,12 +93,14 @@ class CameraSpec(Section):
 
     `fit` says how an image of another shape gets to that size: `stretch` keeps the whole view,
     `crop` its middle in its own shape, `pad` the whole view in its own shape with black borders.
+    Where a `frame_id` is declared, pictures with another one are not taken.
     """
 
     name: Name
     view: Name
     topic: RosTopic
     type: Literal["sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"]
+    frame_id: Annotated[str, Field(pattern=_FRAME)] = ""
     width_px: Pixels
     height_px: Pixels
     input_width_px: Pixels

@@ -224,8 +224,11 @@ class PolicyNode(ManagedNode):
 
     def _diagnose(self) -> None:
         episode = self._episode
+        sample = self._sensors.sample()
         with self._lock:
             warning = "" if episode is None else self._succession.shortage()
+            if isinstance(sample, Gap):
+                warning = sample.reason
             doing = "idle" if episode is None else episode.prompt.instruction
             self._diagnostics.publish(
                 warning or doing,

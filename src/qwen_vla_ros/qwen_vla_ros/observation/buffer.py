@@ -10,8 +10,10 @@ import numpy as np
 
 from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.observation.camera_watch import CameraWatch
 from qwen_vla_ros.observation.history import History
 from qwen_vla_ros.observation.stream import Stream
+from qwen_vla_ros.problems import printable
 from qwen_vla_ros.types import FloatArray, ImageArray, Observation
 
 MAX_SKEW_S = 0.05
@@ -19,6 +21,9 @@ MAX_SKEW_S = 0.05
 
 IMAGE_DEPTH = 4
 STATE_DEPTH = 64
+LONGEST_FRAME_ID = 60
+BASE_LITTLE = 0.05
+"""A base may move so far (m, or roughly rad) without its cameras seeing another picture."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,23 @@ class ObservationBuffer:
             Stream("scene/objects", 0.5, STATE_DEPTH) if needs_scene else None
         )
         self._joints_of = {source.topic: source.joints for source in file.state}
+        little = self._little()
+        self._watches = {camera.name: CameraWatch(camera.name, little) for camera in file.cameras}
+        self._frame_ids = {camera.name: camera.frame_id for camera in file.cameras}
+
+    def is_placed(self, camera: str, frame_id: str) -> bool:
+        """Return whether a picture is from where the file says; count it as refused if not (B11).
+
+        A camera whose file entry declares no `frame_id` may be anywhere.
+        """
+        declared = self._frame_ids[camera]
+        if declared in ("", frame_id):
+            return True
+        other = next((name for name, of in self._frame_ids.items() if of == frame_id), None)
+        whose = f", which is '{other}'s," if other else ""
+        shown = printable(frame_id[:LONGEST_FRAME_ID])
+        self.drop(camera, f"frame_id '{shown}'{whose} instead of '{declared}'")
+        return False
 
     def put_image(
         self, camera: str, image: ImageArray, stamp_ns: int, *, now_ns: int, steady_ns: int
@@ -66,7 +88,10 @@ class ObservationBuffer:
             stream.drop(f"{image.shape[1]}x{image.shape[0]} px instead of {width}x{height}")
             return
         taken = stream.put(stamp_ns, image, now_ns=now_ns, steady_ns=steady_ns)
-        if taken and camera in self._histories:
+        if not taken:
+            return
+        self._watches[camera].see(image, stamp_ns, self._pose(stamp_ns))
+        if camera in self._histories:
             self._histories[camera].put(stamp_ns, image)
 
     def put_joints(
@@ -129,6 +154,9 @@ class ObservationBuffer:
             reason = stream.gap(now_ns, steady_ns)
             if reason:
                 return Gap(reason)
+        for watch in self._watches.values():
+            if fault := watch.fault():
+                return Gap(fault)
         moment = min(stream.newest_ns for stream in self._cameras.values())
         frames = {name: stream.nearest(moment) for name, stream in self._cameras.items()}
         states = {topic: stream.nearest(moment) for topic, stream in self._states.items()}
@@ -152,6 +180,30 @@ class ObservationBuffer:
     def _streams(self) -> list[Stream[Any]]:
         streams: list[Stream[Any]] = [*self._cameras.values(), *self._states.values()]
         return streams if self._scene is None else [*streams, self._scene]
+
+    def _little(self) -> FloatArray:
+        """Return how far each number of `_pose` may move before a camera must have seen it."""
+        if self._embodiment.has_base:
+            return np.full(4, BASE_LITTLE)
+        # A joint that is not commanded has no limits, and moves whenever it likes.
+        limits = self._embodiment.file.safety.joints
+        return np.array(
+            [
+                limits[joint].tracking if joint in limits else np.inf
+                for joints in self._joints_of.values()
+                for joint in joints
+            ]
+        )
+
+    def _pose(self, stamp_ns: int) -> FloatArray | None:
+        """Return where the robot was: all measured joints, or x, y and the direction of a base."""
+        if not all(stream.newest_ns for stream in self._states.values()):
+            return None
+        values = np.concatenate([stream.nearest(stamp_ns)[1] for stream in self._states.values()])
+        if not self._embodiment.has_base:
+            return values
+        x, y, yaw = values
+        return np.array([x, y, np.cos(yaw), np.sin(yaw)])
 
     def _put_finite(
         self,

@@ -12,6 +12,8 @@ T = TypeVar("T")
 MAX_AHEAD_NS = 50_000_000
 """A stamp further than this in the future is a clock fault, not a measurement (W1)."""
 
+MAX_REASONS = 16
+
 
 class Stream(Generic[T]):
     """The last samples of one sensor, by their stamps.
@@ -49,6 +51,8 @@ class Stream(Generic[T]):
 
     def drop(self, why: str) -> None:
         """Count a sample that was refused."""
+        if len(self.dropped) >= MAX_REASONS and why not in self.dropped:
+            why = "other reasons"  # a stranger may say something new every time
         self.dropped[why] = self.dropped.get(why, 0) + 1
 
     def gap(self, now_ns: int, steady_ns: int) -> str:

@@ -28,6 +28,7 @@ OVERVIEW_PX = (640, 480)
 class _Stream:
     pace: Pace
     view: View
+    frame_id: str
     publisher: Publisher
     to_message: Callable[..., Image | CompressedImage]
     is_wanted: Callable[[], bool]
@@ -69,6 +70,7 @@ class DriverCameras:
         return _Stream(
             pace=Pace(camera.rate_hz),
             view=View(camera.name, camera.width_px, camera.height_px),
+            frame_id=camera.frame_id or f"{camera.name}_optical_frame",
             publisher=node.create_publisher(kind, camera.topic, SENSOR),
             to_message=image_to_message if is_raw else image_to_compressed,
             is_wanted=lambda: True,
@@ -79,6 +81,7 @@ class DriverCameras:
         return _Stream(
             pace=Pace(OVERVIEW_HZ),
             view=View(name, *OVERVIEW_PX),
+            frame_id=f"{name}_optical_frame",
             publisher=publisher,
             to_message=image_to_message,
             is_wanted=lambda: publisher.get_subscription_count() > 0,
@@ -87,4 +90,4 @@ class DriverCameras:
     def _deliver(self, view: View, image: ImageArray, stamp_ns: int) -> None:
         stream = self._by_view[view]
         stamp = stamp_from_ns(stamp_ns)
-        stream.publisher.publish(stream.to_message(image, stamp, f"{view.camera}_optical_frame"))
+        stream.publisher.publish(stream.to_message(image, stamp, stream.frame_id))

@@ -21,6 +21,8 @@ GATE_GRACE_S = 0.5
 """How old the gate's state may be from before the goal: an arming may still be on its way."""
 GATE_PATIENCE_S = 0.7
 """A gate says its state five times a second. Without one nobody watches over what is proposed."""
+SILENT = "policy_silent"
+"""What a gate calls it that no chunk comes; why none comes is known here."""
 JUDGE_GRACE_S = 3.0
 """How long a judge may look at the scene after the policy ended the episode."""
 
@@ -89,7 +91,7 @@ class Episode:
     def hold_reason(self) -> str:
         """Say why the robot is not being moved now; empty while it is."""
         if self.gate is not None and self.gate.level >= SafetyState.HOLD:
-            if self.gap and self.gate.cause == "policy_silent":
+            if self.gap and self.gate.cause == SILENT:
                 return self.gap  # why it is silent
             return f"gate: {self.gate.cause}: {self.gate.detail}"
         if self.errors_in_a_row:
@@ -114,7 +116,9 @@ class Episode:
             )
         if self._is_stopped_by_gate():
             assert self.gate is not None
-            return Ending(Result.ABORTED, f"the gate: {self.gate.cause}: {self.gate.detail}")
+            is_silence = bool(self.gap) and self.gate.cause == SILENT
+            why = self.gap if is_silence else self.gate.detail
+            return Ending(Result.ABORTED, f"the gate: {self.gate.cause}: {why}")
         # A robot that must not move has not done what it finds done.
         may_move = self.gate is None or self.gate.level < SafetyState.STOP
         if self.judged is not None and self.judged.success and may_move and self._knows_gate():

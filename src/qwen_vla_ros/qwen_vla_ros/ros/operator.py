@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from qwen_vla_msgs.action import ExecuteInstruction
 from qwen_vla_msgs.msg import SafetyState
 from qwen_vla_msgs.srv import ResetScene
@@ -29,6 +30,8 @@ POLICY_PATIENCE_S = 0.8
 """A policy gives feedback five times a second; one that does not is dead, or hangs."""
 STOP_SETTLE_S = 1.2
 RESET_SETTLE_S = 0.3
+DIAGNOSTICS_S = 1.5
+"""A policy says once a second what it does, or why it does nothing."""
 
 
 class Operator:
@@ -44,6 +47,8 @@ class Operator:
         self.node.create_subscription(
             SafetyState, "gate/output/safety_state", self._on_safety, LATCHED
         )
+        self._policy_says = ""
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._arm = self.node.create_client(Trigger, "gate/arm")
         self._stop = self.node.create_client(Trigger, "gate/stop")
         self._reset = self.node.create_client(ResetScene, "simulator/reset")
@@ -59,6 +64,11 @@ class Operator:
         if self._safety is None:
             raise NotReadyError("the gate has not said its safety state.")
         return self._safety
+
+    def ask_policy(self) -> str:
+        """Return what the policy does, or why it does nothing; "silent" where none is heard."""
+        self.spin_until(lambda: bool(self._policy_says), DIAGNOSTICS_S)
+        return self._policy_says or "silent"
 
     def close(self) -> None:
         """Leave the graph."""
@@ -212,6 +222,12 @@ class Operator:
 
     def _on_safety(self, message: SafetyState) -> None:
         self._safety = message
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        policy = f"{self.node.get_namespace().rstrip('/')}/policy"
+        for status in message.status:
+            if status.name == policy:
+                self._policy_says = status.message
 
     def _call(self, client: Client, request: Any) -> Any:
         if not self.spin_until(client.service_is_ready, ANSWER_S):

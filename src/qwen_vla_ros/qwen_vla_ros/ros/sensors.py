@@ -96,6 +96,8 @@ class Sensors:
     def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
         stamp_ns = ns_from_stamp(message.header.stamp)
         clocks, begin = self._clocks(), time.perf_counter()
+        if not self._buffer.is_placed(camera, message.header.frame_id):
+            return
         try:
             image = image_from_message(message)
         except ImageError as error:
