@@ -11,100 +11,21 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from geometry_msgs.msg import TwistStamped
-from nav_msgs.msg import Odometry
-from qwen_vla_msgs.msg import ActionChunk as ActionChunkMessage
 from qwen_vla_msgs.msg import SafetyState
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
-from qwen_vla_ros.embodiment.backend import StampedTwist
 from qwen_vla_ros.embodiment.load import load_embodiment
-from qwen_vla_ros.evaluation.command_audit import CommandAudit
-from qwen_vla_ros.execution.planar import compose, motion_of
-from qwen_vla_ros.ros.conversions import chunk_to_message
-from qwen_vla_ros.ros.qos import COMMAND, LATCHED, STATE
-from qwen_vla_ros.types import ActionChunk
+from qwen_vla_ros.ros.qos import LATCHED
+from ros.fake_base import PERIOD_S, FakeBase, FakeNavigator
 
 pytestmark = pytest.mark.ros
 
 ROOT = Path(__file__).parents[2]
 START_S = 15.0
-PERIOD_S = 0.02
 BRAKING_S = 0.4
 CONTROLLER_TIMEOUT_S = 0.2
-TOPIC = "diff_drive_controller/cmd_vel"
-
-
-class FakeBase:
-    """A differential drive that does as told, and stops when nobody tells it anything."""
-
-    def __init__(self, graph, robot) -> None:
-        self.node = graph.node
-        self.audit = CommandAudit(robot)
-        self.commands: list[tuple[float, TwistStamped]] = []
-        self.pose = np.zeros(3)
-        self.twist = np.zeros(2)
-        self.is_paused = False
-        self._odometry = self.node.create_publisher(Odometry, "odom", STATE)
-        self.node.create_subscription(TwistStamped, TOPIC, self._on_twist, COMMAND)
-        self.node.create_timer(PERIOD_S, self._step)
-
-    def _on_twist(self, message: TwistStamped) -> None:
-        self.commands.append((time.monotonic(), message))
-        self.audit.on_command(
-            StampedTwist(linear=message.twist.linear.x, angular=message.twist.angular.z)
-        )
-        self.twist = np.array([message.twist.linear.x, message.twist.angular.z])
-
-    def _step(self) -> None:
-        if self.commands and time.monotonic() - self.commands[-1][0] > CONTROLLER_TIMEOUT_S:
-            self.twist = np.zeros(2)
-        v, w = self.twist
-        self.pose = compose(self.pose, motion_of(np.array([v, 0.0, w]) * PERIOD_S))
-        if self.is_paused:
-            return
-        message = Odometry()
-        message.header.stamp = self.node.get_clock().now().to_msg()
-        message.pose.pose.position.x, message.pose.pose.position.y = map(float, self.pose[:2])
-        message.pose.pose.orientation.w = math.cos(self.pose[2] / 2)
-        message.pose.pose.orientation.z = math.sin(self.pose[2] / 2)
-        message.twist.twist.linear.x, message.twist.twist.angular.z = map(float, self.twist)
-        self._odometry.publish(message)
-
-    def rests(self) -> bool:
-        return not self.twist.any()
-
-
-class FakeNavigator:
-    """Proposes the same few waypoints, twice a second, from wherever the base is."""
-
-    def __init__(self, graph, robot) -> None:
-        self.node = graph.node
-        self.robot = robot
-        self.waypoint: np.ndarray | None = None
-        self._sequence = 0
-        self._publisher = self.node.create_publisher(
-            ActionChunkMessage, "gate/input/action_chunk", COMMAND
-        )
-        self.node.create_timer(0.5, self._propose)
-
-    def _propose(self) -> None:
-        if self.waypoint is None:
-            return
-        self._sequence += 1
-        chunk = ActionChunk(
-            stamp_ns=self.node.get_clock().now().nanoseconds - 100_000_000,
-            dt=self.robot.dt,
-            channels=self.robot.channels,
-            actions=np.tile(self.waypoint, (8, 1)),
-            sequence=self._sequence,
-            episode="tour",
-            embodiment=self.robot.name,
-            embodiment_hash=self.robot.hash,
-        )
-        self._publisher.publish(chunk_to_message(chunk))
 
 
 class Floor:
@@ -112,8 +33,8 @@ class Floor:
 
     def __init__(self, graph, robot) -> None:
         self.graph = graph
-        self.base = FakeBase(graph, robot)
-        self.navigator = FakeNavigator(graph, robot)
+        self.base = FakeBase(graph.node, robot, CONTROLLER_TIMEOUT_S)
+        self.navigator = FakeNavigator(graph.node, robot, "gate/input/action_chunk", 0.5)
         self.states: list[SafetyState] = []
         graph.node.create_subscription(
             SafetyState, "gate/output/safety_state", self.states.append, LATCHED

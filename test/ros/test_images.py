@@ -104,6 +104,13 @@ def test_garbage_is_refused(data):
         image_from_message(CompressedImage(format="jpeg", data=data))
 
 
+def test_a_format_that_no_camera_sends_is_refused_unread(picture):
+    file = io.BytesIO()
+    Pillow.fromarray(picture).save(file, "TIFF")
+    with pytest.raises(ImageError, match="neither JPEG nor PNG"):
+        image_from_message(CompressedImage(format="tiff", data=file.getvalue()))
+
+
 def test_a_decompression_bomb_is_refused_from_its_header():
     file = io.BytesIO()
     Pillow.new("1", (8000, 8000)).save(file, "PNG")

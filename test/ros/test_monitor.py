@@ -1,6 +1,5 @@
 """What moves a base after its gate is lost (F1, F2): processes, killed and stopped for real."""
 
-import math
 import signal
 import time
 
@@ -9,87 +8,21 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from geometry_msgs.msg import TwistStamped
-from nav_msgs.msg import Odometry
-from qwen_vla_msgs.msg import ActionChunk as ActionChunkMessage
 from qwen_vla_msgs.msg import SafetyState
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from qwen_vla_ros.bringup import Bringup
 from qwen_vla_ros.embodiment.load import load_embodiment
-from qwen_vla_ros.execution.planar import compose, motion_of
-from qwen_vla_ros.ros.conversions import chunk_to_message
-from qwen_vla_ros.ros.qos import COMMAND, LATCHED, STATE
-from qwen_vla_ros.types import ActionChunk
+from qwen_vla_ros.ros.qos import LATCHED
+from ros.fake_base import FakeBase, FakeNavigator
 
 pytestmark = pytest.mark.ros
 
 START_S = 20.0
-PERIOD_S = 0.02
 DRIVER_TIMEOUT_S = 0.5
 """As ros2_controllers' diff_drive_controller has it by default."""
 MOST_S = 0.3
-TOPIC = "diff_drive_controller/cmd_vel"
-
-
-class Driver:
-    """A differential drive with a node of its own, that goes on for half a second by itself."""
-
-    def __init__(self, graph, robot, timeout_s=None):
-        self.node = Node("diff_drive_controller", context=graph.node.context)
-        if timeout_s is not None:
-            self.node.declare_parameter("cmd_vel_timeout", timeout_s)
-        graph.add_node(self.node)
-        self.robot = robot
-        self.pose, self.twist = np.zeros(3), np.zeros(2)
-        self.commands = []
-        self.moved_s = 0.0
-        self._odometry = self.node.create_publisher(Odometry, "odom", STATE)
-        self.node.create_subscription(TwistStamped, TOPIC, self._on_twist, COMMAND)
-        self.node.create_timer(PERIOD_S, self._step)
-        self.waypoint = None
-        self._sequence = 0
-        self._chunks = self.node.create_publisher(
-            ActionChunkMessage, "policy/output/action_chunk", COMMAND
-        )
-        self.node.create_timer(0.25, self._propose)
-
-    def _on_twist(self, message):
-        self.commands.append(time.monotonic())
-        self.twist = np.array([message.twist.linear.x, message.twist.angular.z])
-
-    def _step(self):
-        now_s = time.monotonic()
-        if self.commands and now_s - self.commands[-1] > DRIVER_TIMEOUT_S:
-            self.twist = np.zeros(2)
-        if self.twist.any():
-            self.moved_s = now_s
-        v, w = self.twist
-        self.pose = compose(self.pose, motion_of(np.array([v, 0.0, w]) * PERIOD_S))
-        message = Odometry()
-        message.header.stamp = self.node.get_clock().now().to_msg()
-        message.pose.pose.position.x, message.pose.pose.position.y = map(float, self.pose[:2])
-        message.pose.pose.orientation.w = math.cos(self.pose[2] / 2)
-        message.pose.pose.orientation.z = math.sin(self.pose[2] / 2)
-        message.twist.twist.linear.x, message.twist.twist.angular.z = map(float, self.twist)
-        self._odometry.publish(message)
-
-    def _propose(self):
-        if self.waypoint is None:
-            return
-        self._sequence += 1
-        chunk = ActionChunk(
-            stamp_ns=self.node.get_clock().now().nanoseconds - 100_000_000,
-            dt=self.robot.dt,
-            channels=self.robot.channels,
-            actions=np.tile(self.waypoint, (8, 1)),
-            sequence=self._sequence,
-            episode="tour",
-            embodiment=self.robot.name,
-            embodiment_hash=self.robot.hash,
-        )
-        self._chunks.publish(chunk_to_message(chunk))
 
 
 class Floor:
@@ -98,7 +31,12 @@ class Floor:
     def __init__(self, graph, names, timeout_s=None):
         self.graph = graph
         robot = load_embodiment("diffbot_sim")
-        self.driver = Driver(graph, robot, timeout_s)
+        self.node = Node("diff_drive_controller", context=graph.node.context)
+        if timeout_s is not None:
+            self.node.declare_parameter("cmd_vel_timeout", timeout_s)
+        graph.add_node(self.node)
+        self.driver = FakeBase(self.node, robot, DRIVER_TIMEOUT_S)
+        self.navigator = FakeNavigator(self.node, robot, "policy/output/action_chunk", 0.25)
         self.states = []
         graph.node.create_subscription(
             SafetyState, "gate/output/safety_state", self.states.append, LATCHED
@@ -115,7 +53,7 @@ class Floor:
         """Be armed, and drive at half a metre per second."""
         armed = self.graph.wait_for(lambda: self.graph.call("gate/arm").success, START_S)
         assert armed, self.gate.output
-        self.driver.waypoint = np.array([0.25, 0.0, 0.0])
+        self.navigator.waypoint = np.array([0.25, 0.0, 0.0])
         under_way = self.graph.wait_for(lambda: self.driver.twist[0] > 0.49, 5)
         assert under_way, self.gate.output
 
@@ -144,7 +82,7 @@ def test_a_gate_that_was_stopped_and_goes_on_moves_nothing(floor):
     time.sleep(1.5)
     assert (floor.driver.pose == place).all()
     assert floor.state.level == SafetyState.STOP
-    floor.driver.waypoint = None
+    floor.navigator.waypoint = None
     floor.drives()
 
 
@@ -161,7 +99,7 @@ def test_a_base_is_stopped_when_its_monitor_is_lost(floor):
     floor.processes["monitor"].send_signal(signal.SIGKILL)
     assert floor.graph.wait_for(lambda: floor.state.cause == "monitor_gone", 1.5), floor.state
     assert "stops by itself only 0.5 s after the last command" in floor.state.detail
-    assert floor.graph.wait_for(lambda: not floor.driver.twist.any(), 1)
+    assert floor.graph.wait_for(floor.driver.rests, 1)
 
 
 def test_without_a_monitor_a_slow_driver_is_refused_and_a_quick_one_is_not(ros_graph):
@@ -169,7 +107,7 @@ def test_without_a_monitor_a_slow_driver_is_refused_and_a_quick_one_is_not(ros_g
     sentence = "stops by itself only 0.5 s after the last command (cmd_vel_timeout of /diff_drive"
     assert slow.gate.wait_for_line(sentence, START_S), slow.gate.output
     assert not ros_graph.call("gate/arm").success
-    slow.driver.node.set_parameters([Parameter("cmd_vel_timeout", value=0.2)])
+    slow.node.set_parameters([Parameter("cmd_vel_timeout", value=0.2)])
     slow.drives()
 
 

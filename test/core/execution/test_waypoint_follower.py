@@ -6,6 +6,7 @@ import pytest
 from qwen_vla_ros.execution.planar import compose, motion_of
 from qwen_vla_ros.execution.twist_ramp import TwistRamp
 from qwen_vla_ros.execution.waypoint_follower import WaypointFollower
+from qwen_vla_ros.safety.admission import ABSURD
 from qwen_vla_ros.types import ActionChunk, rest_chunk
 
 BEGIN = 10**15
@@ -156,3 +157,13 @@ def test_no_feedback_asks_for_more_than_the_base_may_do():
 def test_what_the_chunk_itself_asks_for_beyond_the_limits_is_not_hidden():
     follower = follower_of(np.tile([0.4, 0.0, 0.0], (8, 1)))
     np.testing.assert_allclose(lead(follower, BEGIN, dt=PERIOD_S), [0.8, 0.0])
+
+
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, -1), (1, 0, 0), (0, 0, 1), (1, -1, 0)])
+def test_the_greatest_values_that_are_admitted_stay_numbers(signs):
+    with np.errstate(all="raise", under="ignore"):
+        follower = follower_of(np.tile(ABSURD * np.array(signs), (8, 1)))
+        for k in range(160):
+            twist = lead(follower, BEGIN + k * SECOND // 50)
+            assert twist is not None
+            assert np.isfinite(twist).all()

@@ -69,7 +69,14 @@ def test_one_value_that_is_not_finite_rejects_the_whole_chunk(value):
     assert verdict.chunk is None
 
 
-@pytest.mark.parametrize("value", [3e38, 1e6, 1e-45, -0.0])
+@pytest.mark.parametrize("value", [3e38, -3e38, 1.1e9])
+def test_a_value_that_is_finite_and_absurd_rejects_the_whole_chunk(value):
+    verdict = make_admission().judge(with_value(value), NOW, STEADY)
+    assert verdict.cause == "absurd"
+    assert verdict.detail == f"row 5 of 'elbow' is {value:g}, allowed are -1e+09 to 1e+09"
+
+
+@pytest.mark.parametrize("value", [1e9, -1e6, 1e-45, -0.0])
 def test_a_finite_value_however_odd_is_left_to_the_filter(value):
     assert cause_of(with_value(value)) == ""
 

@@ -6,14 +6,12 @@ The cameras are simulated ones without noise: while the robot stands, they repea
 from __future__ import annotations
 
 import bisect
-import contextlib
 import importlib.util
 import io
 import struct
 import time
 import tracemalloc
 import zlib
-from functools import cache
 
 import numpy as np
 
@@ -264,21 +262,9 @@ def one_old_frame(rng, name):
 HAS_ROS = importlib.util.find_spec("sensor_msgs") is not None
 
 
-@cache
-def _warm_up() -> None:
-    """The first garbage that a process sees has all of Pillow's formats loaded: that is slow."""
-    from sensor_msgs.msg import CompressedImage
-
-    from qwen_vla_ros.ros.images import ImageError, image_from_message
-
-    with contextlib.suppress(ImageError):
-        image_from_message(CompressedImage(format="png", data=b"garbage" * 9))
-
-
 def _refused(message, most_s, most_bytes=10 * 2**20):
     from qwen_vla_ros.ros.images import ImageError, image_from_message
 
-    _warm_up()
     begin = time.perf_counter()
     try:
         image_from_message(message)

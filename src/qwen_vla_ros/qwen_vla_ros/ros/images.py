@@ -26,6 +26,10 @@ _TO_RGB = {
     "mono8": cv2.COLOR_GRAY2RGB,
 }
 _BRIDGE = CvBridge()
+_COMPRESSED = ("JPEG", "PNG")
+# Pillow loads its formats when it first needs one, and all 40 when it knows none that fits: the
+# first picture would be late, and the first garbage very.
+Pillow.preinit()
 
 
 class ImageError(QwenVlaError):
@@ -97,7 +101,7 @@ def _from_unusual(message: Image) -> ImageArray:
 def _from_compressed(message: CompressedImage) -> ImageArray:
     data = bytes(message.data)
     try:
-        width, height = Pillow.open(io.BytesIO(data)).size
+        width, height = Pillow.open(io.BytesIO(data), formats=_COMPRESSED).size
     except Exception as error:
         raise ImageError("compressed data that is neither JPEG nor PNG.") from error
     if width * height > MAX_PIXELS:

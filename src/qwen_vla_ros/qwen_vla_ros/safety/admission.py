@@ -19,6 +19,8 @@ MAX_IN_A_SECOND = 5
 SEQUENCE_MODULUS = 2**32
 REMEMBERED_EPISODES = 64
 LONGEST_EPISODE = 128
+ABSURD = 1e9
+"""No channel of a robot has such a value, and products of greater ones are no numbers (A2)."""
 LONGEST_QUOTE = 60
 """Characters of a stranger's text that may appear in a sentence of ours."""
 
@@ -259,6 +261,13 @@ class Admission:
             row, column = np.argwhere(~np.isfinite(actions))[0]
             return Verdict(
                 "not_finite", f"row {row} of '{self._channels[column]}' is {actions[row, column]}"
+            )
+        if np.abs(actions).max() > ABSURD:
+            row, column = np.argwhere(np.abs(actions) > ABSURD)[0]
+            return Verdict(
+                "absurd",
+                f"row {row} of '{self._channels[column]}' is {actions[row, column]:g}, "
+                f"allowed are {-ABSURD:g} to {ABSURD:g}",
             )
         return Verdict(chunk=replace(chunk, channels=self._channels, actions=actions))
 

@@ -9,6 +9,7 @@ import threading
 from dataclasses import dataclass
 
 from websockets.asyncio.server import ServerConnection
+from websockets.protocol import State
 
 from qwen_vla_ros.options import CONNECTION_FAULTS
 from qwen_vla_ros.serving.dialect import Message
@@ -59,28 +60,32 @@ class Fault:
             connection.transport.pause_reading()
             await asyncio.Event().wait()
         elif self.kind == "drip":
-            await self._drip(connection.transport, message)
+            await self._drip(connection, message)
         elif self.kind == "huge":
-            await self._flood(connection.transport)
+            await self._flood(connection)
         elif self.kind == "garbage":
             connection.transport.write(secrets.token_bytes(4096))
         else:
             connection.transport.abort()
 
-    async def _drip(self, wire: asyncio.Transport, message: Message) -> None:
+    async def _drip(self, connection: ServerConnection, message: Message) -> None:
         # The head promises the whole answer; after that one byte comes at a time.
+        wire = connection.transport
         content = message.encode() if isinstance(message, str) else message
         wire.write(LARGE_HEAD + len(content).to_bytes(8, "big"))
         for byte in content:
             await asyncio.sleep(DRIP_S)
+            if connection.state is not State.OPEN:
+                return  # the client has had enough
             wire.write(bytes([byte]))
 
-    async def _flood(self, wire: asyncio.Transport) -> None:
+    async def _flood(self, connection: ServerConnection) -> None:
+        wire = connection.transport
         piece = bytes(2**20)
         wire.write(LARGE_HEAD + HUGE_BYTES.to_bytes(8, "big"))
         for _ in range(HUGE_BYTES // len(piece)):
             while wire.get_write_buffer_size() > len(piece):
                 await asyncio.sleep(0.001)
-            if wire.is_closing():
+            if connection.state is not State.OPEN:
                 return
             wire.write(piece)
