@@ -5,6 +5,8 @@
 Which nodes, parameters and remappings a robot needs is decided in `qwen_vla_ros.bringup`.
 """
 
+import os
+
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
@@ -12,6 +14,7 @@ from launch_ros.actions import Node
 
 from qwen_vla_ros.bringup import Bringup, NodeSpec, environment
 from qwen_vla_ros.options import to_text
+from qwen_vla_ros.security import require_enclaves
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -34,6 +37,7 @@ def _bring_up(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         for option in Bringup.declared()
     }
     bringup = Bringup.from_strings(words)
+    require_enclaves(bringup.nodes(), os.environ)
     variables = environment(one_host=bringup.is_simulated)
     return [
         *(SetEnvironmentVariable(name, value) for name, value in variables.items()),

@@ -55,9 +55,15 @@ class NodeSpec:
         return self.executable
 
     @property
+    def enclave(self) -> str:
+        """Where the node's keys are in a keystore; ROS looks there when security is enabled."""
+        return f"/{self.namespace}/{self.name}" if self.namespace else f"/{self.name}"
+
+    @property
     def ros_flags(self) -> list[str]:
         """Flags for ROS itself."""
-        return [] if self.logs_to_disk else ["--disable-external-lib-logs"]
+        flags = ["--enclave", self.enclave]
+        return flags if self.logs_to_disk else [*flags, "--disable-external-lib-logs"]
 
     def ros_arguments(self) -> list[str]:
         """Return the command line after the executable."""

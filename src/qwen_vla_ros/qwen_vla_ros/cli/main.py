@@ -137,6 +137,32 @@ def up(options: Bringup) -> int:
 
 
 @app.command()
+def security(
+    robot: Robot,
+    backend: Annotated[str, typer.Option(help="mujoco, or hardware.")] = "mujoco",
+    expert: Annotated[
+        bool, typer.Option("--expert", help="The policy is the expert, who sees all objects.")
+    ] = False,
+    use_sim_time: Annotated[
+        bool, typer.Option("--use-sim-time", help="Time is taken from /clock.")
+    ] = False,
+    namespace: Namespace = "",
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("security/policy.xml"),
+) -> None:
+    """Write who of a robot's graph may say what, for SROS2 to make keys of."""
+    from qwen_vla_ros.cli.security import security as run
+
+    bringup = Bringup(
+        robot=robot,
+        backend=backend,
+        policy="expert" if expert else "mock",
+        use_sim_time=use_sim_time,
+        namespace=namespace,
+    )
+    raise typer.Exit(run(bringup, out))
+
+
+@app.command()
 def do(
     instruction: Instruction,
     robot: Robot,

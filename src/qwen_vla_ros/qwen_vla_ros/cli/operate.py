@@ -12,6 +12,7 @@ from rich.table import Table
 
 from qwen_vla_ros.cli.session import rclpy_session
 from qwen_vla_ros.embodiment.load import load_embodiment
+from qwen_vla_ros.security import operator_of
 
 if TYPE_CHECKING:
     from qwen_vla_msgs.action import ExecuteInstruction
@@ -101,10 +102,13 @@ def reset(robot: str, namespace: str, seed: int) -> int:
 @contextmanager
 def _operator(robot: str, namespace: str) -> Iterator[Operator]:
     embodiment = load_embodiment(robot)
-    with rclpy_session(one_host=embodiment.file.simulation is not None):
+    enclave = operator_of(namespace).enclave
+    with rclpy_session(one_host=embodiment.file.simulation is not None, enclave=enclave):
         from qwen_vla_ros.ros.operator import Operator
+        from qwen_vla_ros.ros.secure_start import explained_security
 
-        operator = Operator(embodiment.name, namespace)
+        with explained_security():
+            operator = Operator(embodiment.name, namespace)
         try:
             yield operator
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from qwen_vla_ros.bringup import Bringup, environment
+from qwen_vla_ros.security import require_enclaves
 from qwen_vla_ros.supervisor import Supervisor
 
 COLOURS = {"policy": "cyan", "gate": "green", "monitor": "blue", "simulator": "magenta"}
@@ -21,6 +23,7 @@ def up(bringup: Bringup) -> int:
     Returns:
         The exit status: 0 when every process came to rest and ended well.
     """
+    require_enclaves(bringup.nodes(), os.environ)
     supervisor = Supervisor(bringup.nodes(), environment(one_host=bringup.is_simulated), say)
     leaving = False
 

@@ -18,6 +18,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from qwen_vla_ros.errors import QwenVlaError
+from qwen_vla_ros.ros.secure_start import explained_security
 from qwen_vla_ros.ros.sturdy import SturdyNode
 
 REST_TIMEOUT_S = 2.0
@@ -71,10 +72,11 @@ def run(node_class: type, args: list[str] | None = None) -> int:
         start by itself, to be configured.
     """
     stop = StopSignal()
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    executor: Executor = EventsExecutor()
     try:
-        node = node_class()
+        with explained_security():
+            rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+            executor: Executor = EventsExecutor()
+            node = node_class()
     except QwenVlaError as error:
         get_logger("qwen_vla").fatal(str(error))
         rclpy.try_shutdown()
