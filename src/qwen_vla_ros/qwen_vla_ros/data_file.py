@@ -133,24 +133,22 @@ def read_yaml(path: Path) -> YamlFile:
 def parse_yaml(text: str, name: str) -> YamlFile:
     """Read the text of a file; `name` is what errors call it."""
     try:
-        return _Reader(yaml.SafeLoader(text), name).read()
+        # libyaml, which reads ROS's parameter files too, is 25 times as fast as PyYAML's own.
+        return _Reader(yaml.CSafeLoader(text), name).read()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         sentence = printable(f"not valid YAML: {error.problem}.")
         raise EmbodimentError(f"{name}:{line}: {sentence}") from None
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
+        line = text.encode()[: error.position].count(b"\n") + 1
         character = f"the character U+{int(error.character):04X}"
         raise EmbodimentError(f"{name}:{line}: {character} is not allowed in YAML.") from None
-    except (ValueError, OverflowError):
-        # PyYAML turns an escape such as "\UFFFFFFFF" into a character without checking it.
-        raise EmbodimentError(f"{name}: an escape in a quoted text is no character.") from None
 
 
 class _Reader:
     """Builds data from parse events; the cap on depth makes recursion safe."""
 
-    def __init__(self, loader: yaml.SafeLoader, name: str) -> None:
+    def __init__(self, loader: yaml.CSafeLoader, name: str) -> None:
         self._loader = loader
         self._name = name
         self._lines: dict[Loc, int] = {}
@@ -219,12 +217,12 @@ class _Reader:
 
     def _scalar(self, event: yaml.ScalarEvent, loc: Loc) -> Data:
         text: str = event.value
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            self._fail(event, "half of a surrogate pair is no character.", loc)
-        if event.style is not None:
+        if event.style:  # in quotes, or a block
             return text
         if text in _BOOLEANS:
             return _BOOLEANS[text]
+        if "\t" in text:
+            self._fail(event, "a tab between words; put the text in quotes.", loc)
         if _INT.fullmatch(text):
             return int(text)
         if _FLOAT.fullmatch(text):
