@@ -68,7 +68,10 @@ def test_plain_data_comes_out_with_the_line_of_every_place():
         ("1: a\n", "robot.yaml:1: '1' cannot be a key; a key is a word."),
         ("? [a]\n: 1\n", "robot.yaml:1: a list or block cannot be a key; a key is a word."),
         ("a: 'b\n", "robot.yaml:2: not valid YAML: found unexpected end of stream."),
-        ("a: b: c\n", "robot.yaml:1: not valid YAML: mapping values are not allowed in this context."),
+        (
+            "a: b: c\n",
+            "robot.yaml:1: not valid YAML: mapping values are not allowed in this context.",
+        ),
         ("a: b\tc\n", "robot.yaml:1: a: a tab between words; put the text in quotes."),
         ("a: é\nb: \x07\n", "robot.yaml:2: the character U+0007 is not allowed in YAML."),
         ("a: \x07\n", "robot.yaml:1: the character U+0007 is not allowed in YAML."),

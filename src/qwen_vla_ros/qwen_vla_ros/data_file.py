@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -150,28 +151,24 @@ class _Reader:
 
     def __init__(self, loader: yaml.CSafeLoader, name: str) -> None:
         self._loader = loader
+        self._events: Iterator[yaml.Event] = iter(loader.get_event, None)
         self._name = name
         self._lines: dict[Loc, int] = {}
         self._nodes = 0
 
     def read(self) -> YamlFile:
         data: Data | None = None
-        while self._loader.check_event():
-            event = self._next()
+        for event in self._events:
             if not isinstance(event, yaml.DocumentStartEvent):
                 continue
             if data is not None:
                 self._fail(event, "a second document starts here; one file is one robot.")
             if event.version or event.tags:
                 self._fail(event, "directives (%YAML, %TAG) are not allowed.")
-            data = self._node(self._next(), ())
+            data = self._node(next(self._events), ())
         if data is None:
             raise EmbodimentError(f"{self._name}: the file is empty.")
         return YamlFile(data, self._lines)
-
-    def _next(self) -> yaml.Event:
-        event: yaml.Event = self._loader.get_event()  # type: ignore[no-untyped-call]
-        return event
 
     def _node(self, event: yaml.Event, loc: Loc) -> Data:
         self._check_node(event, loc)
@@ -180,13 +177,13 @@ class _Reader:
             return self._scalar(event, loc)
         if isinstance(event, yaml.SequenceStartEvent):
             items: list[Data] = []
-            while not isinstance(event := self._next(), yaml.SequenceEndEvent):
+            while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
                 items.append(self._node(event, (*loc, len(items))))
             return tuple(items)
         block: dict[str, Data] = {}
-        while not isinstance(event := self._next(), yaml.MappingEndEvent):
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             key = self._key(event, loc)
-            block[key] = self._node(self._next(), (*loc, key))
+            block[key] = self._node(next(self._events), (*loc, key))
         return block
 
     def _check_node(self, event: yaml.Event, loc: Loc) -> None:
