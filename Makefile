@@ -29,10 +29,10 @@ demo: setup ## two simulated robots, a video of each, and a summary in out/demo
 	@$(ENTER) $(BIN)/qwen-vla demo $(DEMO)
 
 test: setup ## all tests; choose some with TEST="test/core -k prompt"
-	@$(ENTER) $(BIN)/pytest --durations=10 $(TEST)
+	@$(ENTER) $(BIN)/python scripts/run_tests.py --durations=10 $(TEST)
 
 test-fast: setup ## what needs no ROS and no patience: half a minute
-	@$(ENTER) $(BIN)/pytest -m "not ros and not slow" $(TEST)
+	@$(ENTER) $(BIN)/python scripts/run_tests.py -m "not ros and not slow" $(TEST)
 
 coverage: .venv ## which lines and branches the tests without ROS reach
 	@$(ENTER) $(BIN)/pytest --cov --cov-report=term test/core $(TEST)

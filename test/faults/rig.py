@@ -35,7 +35,7 @@ def robots() -> list[str]:
     """Return every embodiment whose commands the judge can play."""
     found = []
     for path in sorted((ROOT / "config" / "embodiments").glob("*.yaml")):
-        outputs = yaml.safe_load(path.read_text())["command"]["outputs"]
+        outputs = plain_file(path.stem)["command"]["outputs"]
         if all(output["backend"] in HEARD for output in outputs):
             found.append(path.stem)
     return found

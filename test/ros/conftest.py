@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,6 +111,10 @@ class NodeProcess:
     def output(self) -> str:
         """Everything that was printed so far."""
         return "\n".join(self._lines)
+
+    def forget_output(self) -> None:
+        """Let only what is printed from now on count."""
+        self._lines.clear()
 
     def wait_for_line(self, part: str, seconds: float) -> bool:
         """Wait until a line that holds `part` was printed."""
@@ -345,6 +349,12 @@ def shared_ros_graph() -> Iterator[RosGraph]:
     """A ROS domain for the tests of one file, where a process is slow to start."""
     with _open_graph() as graph:
         yield graph
+
+
+@pytest.fixture(scope="session")
+def open_ros_graph() -> Callable[[], AbstractContextManager[RosGraph]]:
+    """Opens ROS domains, for who keeps one as long as it is sound."""
+    return _open_graph
 
 
 @contextmanager

@@ -194,6 +194,45 @@ def client(shared_client, driver, policy):  # noqa: ARG001 - the driver must pub
     shared_client.handles.clear()
 
 
+class Arms:
+    """Two arms and a policy for them, which takes ten seconds to start."""
+
+    def __init__(self, graph, robot, checkpoint) -> None:
+        self.graph = graph
+        self.robot = robot
+        self.told: list[DiagnosticStatus] = []
+        self.driver, self.client = FakeDriver(graph, robot), Client(graph)
+        graph.node.create_subscription(
+            DiagnosticArray, "/diagnostics", lambda message: self.told.extend(message.status), 10
+        )
+        self._checkpoint = checkpoint
+        self.start_policy()
+
+    def start_policy(self) -> None:
+        self.policy = start_policy(self.graph, self.robot, self._checkpoint)
+
+
+@pytest.fixture(scope="module")
+def shared_arms(open_ros_graph, checkpoint):
+    with open_ros_graph() as graph:
+        yield Arms(graph, load_embodiment("aloha_sim"), checkpoint)
+
+
+@pytest.fixture
+def arms(shared_arms):
+    """The same arms for every test, before a gate that is armed."""
+    if shared_arms.policy.exit_status() is not None:
+        shared_arms.start_policy()
+    shared_arms.client.forget()
+    shared_arms.told.clear()
+    shared_arms.client.gate.publish(SafetyState(level=SafetyState.OK, armed=True))
+    yield shared_arms
+    shared_arms.driver.paused.clear()
+    for handle in shared_arms.client.handles:
+        handle.cancel_goal_async()
+    shared_arms.client.handles.clear()
+
+
 def start_policy(graph, robot, checkpoint):
     return graph.start(
         "policy",
@@ -243,85 +282,6 @@ def check_chunks(graph, client, robot):
 
 def test_the_model_drives_a_base(shared_ros_graph, client, diffbot):
     check_chunks(shared_ros_graph, client, diffbot)
-
-
-def test_the_same_weights_move_two_arms_and_sigint_ends_the_episode(ros_graph, checkpoint):
-    aloha = load_embodiment("aloha_sim")
-    FakeDriver(ros_graph, aloha)
-    client = Client(ros_graph)
-    policy = start_policy(ros_graph, aloha, checkpoint)
-    check_chunks(ros_graph, client, aloha)
-    result = client.handles[-1].get_result_async()
-    assert policy.interrupt(seconds=15) == 0
-    assert ros_graph.wait_for(result.done, 2)
-    assert result.result().result.why == "the policy was deactivated"
-    assert client.chunks[-1].rest
-
-
-def test_stage_latencies_are_told_on_diagnostics_and_so_is_a_shortage(ros_graph, checkpoint):
-    aloha = load_embodiment("aloha_sim")
-    driver, client = FakeDriver(ros_graph, aloha), Client(ros_graph)
-    told: list[DiagnosticStatus] = []
-    ros_graph.node.create_subscription(
-        DiagnosticArray, "/diagnostics", lambda message: told.extend(message.status), 10
-    )
-    start_policy(ros_graph, aloha, checkpoint)
-    assert client.send(patience_s=START_S).accepted
-    assert ros_graph.wait_for(lambda: len(client.moving_chunks()) >= 3, 15)
-    assert ros_graph.wait_for(lambda: "age p50/p95 [ms]" in values_of(told[-1]), 5)
-    stages = ("capture", "convert", "preprocess", "backbone", "decode", "publish", "infer", "age")
-    p50, p95 = np.array(
-        [values_of(told[-1])[f"{stage} p50/p95 [ms]"].split(" / ") for stage in stages], float
-    ).T
-    # How long a stage takes is the machine's business; a quick one is told as 0.0.
-    assert (p50 >= 0).all()
-    assert (p50 <= p95).all()
-    # Cameras that pause for longer than a chunk lasts leave the gate with nothing to play.
-    for _ in range(5):
-        driver.paused.update(camera.topic for camera in aloha.file.cameras)
-        time.sleep(0.6)
-        driver.paused.clear()
-        count = len(client.chunks)
-        assert ros_graph.wait_for(lambda count=count: len(client.chunks) > count, 5)
-    assert ros_graph.wait_for(lambda: told[-1].level == DiagnosticStatus.WARN, 5)
-    assert told[-1].message.startswith("chunks run dry: one plays until 320 ms")
-
-
-def values_of(status):
-    return {value.key: value.value for value in status.values}
-
-
-def largest_disagreements(messages):
-    """How far each chunk begins from what the one before says for the same times."""
-    chunks = [chunk_from_message(message) for message in messages]
-    largest = []
-    for old, new in pairwise(chunks):
-        played = committed_values(old, new.stamp_ns, 3, 0.5)
-        if played is not None:
-            largest.append(np.abs(new.actions[: len(played)] - played).max())
-    return largest
-
-
-def test_while_the_gate_plays_a_chunk_begins_with_what_is_played_of_the_last(
-    ros_graph, checkpoint
-):
-    aloha = load_embodiment("aloha_sim")
-    FakeDriver(ros_graph, aloha)
-    client = Client(ros_graph)
-    start_policy(ros_graph, aloha, checkpoint)
-    client.gate.publish(SafetyState(level=SafetyState.OK, armed=True))
-    assert client.send(patience_s=START_S).accepted
-    assert ros_graph.wait_for(lambda: len(client.moving_chunks()) >= 8, 15)
-    played = largest_disagreements(client.moving_chunks())
-    assert len(played) >= 3
-    assert max(played) < 1e-5
-    client.gate.publish(SafetyState(level=SafetyState.HOLD, cause="clock_paused"))
-    time.sleep(0.5)
-    client.chunks.clear()
-    assert ros_graph.wait_for(lambda: len(client.moving_chunks()) >= 8, 15)
-    held = largest_disagreements(client.moving_chunks())
-    assert len(held) >= 3
-    assert min(held) > 1e-2
 
 
 def test_a_cancel_ends_the_episode_with_a_rest_chunk(shared_ros_graph, client):
@@ -422,6 +382,69 @@ def test_a_newer_instruction_takes_over_with_a_new_episode(shared_ros_graph, cli
 @pytest.mark.parametrize("instruction", ["", "   \n", "x" * 3000])
 def test_an_instruction_that_says_nothing_or_too_much_is_refused(client, instruction):
     assert not client.send(instruction, patience_s=0).accepted
+
+
+def test_stage_latencies_are_told_on_diagnostics_and_so_is_a_shortage(arms):
+    client, told = arms.client, arms.told
+    assert client.send(patience_s=START_S).accepted
+    assert arms.graph.wait_for(lambda: len(client.moving_chunks()) >= 3, 15)
+    assert arms.graph.wait_for(lambda: "age p50/p95 [ms]" in values_of(told[-1]), 5)
+    stages = ("capture", "convert", "preprocess", "backbone", "decode", "publish", "infer", "age")
+    p50, p95 = np.array(
+        [values_of(told[-1])[f"{stage} p50/p95 [ms]"].split(" / ") for stage in stages], float
+    ).T
+    # How long a stage takes is the machine's business; a quick one is told as 0.0.
+    assert (p50 >= 0).all()
+    assert (p50 <= p95).all()
+    # Cameras that pause for longer than a chunk lasts leave the gate with nothing to play.
+    for _ in range(5):
+        arms.driver.paused.update(camera.topic for camera in arms.robot.file.cameras)
+        time.sleep(0.6)
+        arms.driver.paused.clear()
+        count = len(client.chunks)
+        assert arms.graph.wait_for(lambda count=count: len(client.chunks) > count, 5)
+    assert arms.graph.wait_for(lambda: told[-1].level == DiagnosticStatus.WARN, 5)
+    assert told[-1].message.startswith("chunks run dry: one plays until 320 ms")
+
+
+def values_of(status):
+    return {value.key: value.value for value in status.values}
+
+
+def largest_disagreements(messages):
+    """How far each chunk begins from what the one before says for the same times."""
+    chunks = [chunk_from_message(message) for message in messages]
+    largest = []
+    for old, new in pairwise(chunks):
+        played = committed_values(old, new.stamp_ns, 3, 0.5)
+        if played is not None:
+            largest.append(np.abs(new.actions[: len(played)] - played).max())
+    return largest
+
+
+def test_while_the_gate_plays_a_chunk_begins_with_what_is_played_of_the_last(arms):
+    client = arms.client
+    assert client.send(patience_s=START_S).accepted
+    assert arms.graph.wait_for(lambda: len(client.moving_chunks()) >= 8, 15)
+    played = largest_disagreements(client.moving_chunks())
+    assert len(played) >= 3
+    assert max(played) < 1e-5
+    client.gate.publish(SafetyState(level=SafetyState.HOLD, cause="clock_paused"))
+    time.sleep(0.5)
+    client.chunks.clear()
+    assert arms.graph.wait_for(lambda: len(client.moving_chunks()) >= 8, 15)
+    held = largest_disagreements(client.moving_chunks())
+    assert len(held) >= 3
+    assert min(held) > 1e-2
+
+
+def test_the_same_weights_move_two_arms_and_sigint_ends_the_episode(arms):
+    check_chunks(arms.graph, arms.client, arms.robot)
+    result = arms.client.handles[-1].get_result_async()
+    assert arms.policy.interrupt(seconds=15) == 0
+    assert arms.graph.wait_for(result.done, 2)
+    assert result.result().result.why == "the policy was deactivated"
+    assert arms.client.chunks[-1].rest
 
 
 @pytest.mark.parametrize(

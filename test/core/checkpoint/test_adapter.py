@@ -3,7 +3,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from qwen_vla_ros.checkpoint.adapter import add_adapter, save_adapter
@@ -50,6 +49,7 @@ def outputs(model, observed):
 @pytest.fixture
 def made(tiny_folder, tmp_path, observed):
     """An adapter that peft made and saved, and what the model says with it."""
+    from peft import LoraConfig, get_peft_model  # slow to import, and not every run needs it
 
     def make(*, stirred=True, **settings):
         model = load_checkpoint(tiny_folder).model
