@@ -12,9 +12,7 @@ import numpy as np
 from nav_msgs.msg import Odometry
 from qwen_vla_msgs.msg import ActionChunk as ActionChunkMessage
 from rclpy.logging import get_logger
-from rclpy.qos import DurabilityPolicy
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from qwen_vla_ros.clock import ns_from_stamp
@@ -28,16 +26,16 @@ from qwen_vla_ros.ros.lifecycle import ManagedNode
 from qwen_vla_ros.ros.parameters import declare
 from qwen_vla_ros.ros.priority import raise_priority, settle_memory
 from qwen_vla_ros.ros.process import REST_TIMEOUT_S, main_of
-from qwen_vla_ros.ros.qos import CHUNKS, LATCHED_STOP, SENSOR, STOP
+from qwen_vla_ros.ros.qos import CHUNKS, SENSOR
 from qwen_vla_ros.ros.safety_report import SafetyReport
 from qwen_vla_ros.ros.state_source import StateSource
+from qwen_vla_ros.ros.stop_inputs import StopInputs
 from qwen_vla_ros.safety.arms import Arms
 from qwen_vla_ros.safety.base import Base
 from qwen_vla_ros.safety.joint_monitor import JointMonitor
 from qwen_vla_ros.safety.latch import Cause
 from qwen_vla_ros.safety.robot_gate import RobotGate
 
-STOP_TOPIC = "~/input/stop"
 CHUNK_TOPIC = "~/input/action_chunk"
 LOOK = 0.125
 """In periods: how often the gate is asked whether a new cell of its grid has begun. The grid is of
@@ -72,13 +70,10 @@ class GateNode(ManagedNode):
         self._listen_to_sensors(self._made.limb)
         self._report = SafetyReport(self, self._embodiment.name, self._made)
         self._chunks = self.create_ear(ActionChunkMessage, CHUNK_TOPIC, CHUNKS)
-        # The quality of service matches every publisher of a stop.
-        self._stops = [self.create_ear(Bool, STOP_TOPIC, STOP)]
+        self._stops = StopInputs(self, self._embodiment, self._made)
         self._policies = Publishers(self, CHUNK_TOPIC)
-        self._buttons = Publishers(self, STOP_TOPIC)
         self._sources = [StateSource(self, each) for each in self._embodiment.file.state]
         self._hear_and_look = self.guarded(self._take_in)
-        self._hears_latched_stop = False
         self.create_service(Trigger, "~/arm", self._on_arm)
         self.create_service(Trigger, "~/stop", self._on_stop)
         self.create_steady_timer(LOOK / self._embodiment.file.command.rate_hz, self._tick)
@@ -87,7 +82,7 @@ class GateNode(ManagedNode):
 
     def on_start(self) -> None:
         """Refuse unless the robot's driver is there, rests, and nobody else commands it."""
-        self._listen_for_latched_stop()
+        self._stops.require_ready()
         for source in self._sources:
             source.require_ready()
         for output in self._outputs.values():
@@ -151,13 +146,8 @@ class GateNode(ManagedNode):
     def _take_in(self) -> None:
         """Hear what was said since the last tick, and look who is there."""
         self._gate.on_chunk_publishers(self._policies.look())
-        self._gate.on_stop_publishers(self._buttons.look())
+        self._stops.take()
         self._gate.on_outside(self._find_outside() if self.is_active else [])
-        for ear in self._stops:
-            for message, source in ear.take():
-                self._gate.on_stop_input(
-                    is_asserted=message.data, steady_ns=time.monotonic_ns(), source=source
-                )
         for message, source in self._chunks.take():
             self._on_chunk(message, source)
 
@@ -181,21 +171,6 @@ class GateNode(ManagedNode):
         self._last_reject = verdict.cause
         if verdict.cause and self._gate.latch.is_armed:
             self._report.tell()  # the policy must not build on what is not played
-
-    def _listen_for_latched_stop(self) -> None:
-        """Hear what a latched publisher said before this node was there (G5).
-
-        Only once there is one: with any other publisher such a subscription does not match, and
-        both sides would complain.
-        """
-        topic = self.resolve_topic_name(STOP_TOPIC)
-        publishers = self.get_publishers_info_by_topic(topic)
-        is_latched = any(
-            info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for info in publishers
-        )
-        if is_latched and not self._hears_latched_stop:
-            self._hears_latched_stop = True
-            self._stops.append(self.create_ear(Bool, STOP_TOPIC, LATCHED_STOP))
 
     def _on_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._gate.stop(Cause("stop_request", "somebody asked for a stop"))
@@ -226,7 +201,7 @@ class GateNode(ManagedNode):
         self._tell_changes()
 
     def _repeat(self) -> None:
-        self._listen_for_latched_stop()
+        self._stops.listen_for_latched()
         self._report.repeat(self._inactive())
 
     def _tell_changes(self) -> None:

@@ -84,15 +84,17 @@ class RobotGate:
         """Take in who publishes chunks now."""
         self.admission.on_publishers(present)
 
-    def on_stop_input(self, *, is_asserted: bool, steady_ns: int, source: Hashable = "") -> None:
-        """Take in what one publisher says on the stop input."""
+    def on_stop_input(
+        self, *, is_asserted: bool, steady_ns: int, source: Hashable = "", name: str = ""
+    ) -> None:
+        """Take in what one publisher says on a stop input; "" is the one of every robot."""
         self.limb.interlock.on_stop_input(
-            is_asserted=is_asserted, steady_ns=steady_ns, source=source
+            is_asserted=is_asserted, steady_ns=steady_ns, source=source, name=name
         )
 
-    def on_stop_publishers(self, present: Collection[Hashable]) -> None:
-        """Take in who publishes on the stop input now."""
-        self.limb.interlock.on_stop_publishers(present)
+    def on_stop_publishers(self, present: Collection[Hashable], name: str = "") -> None:
+        """Take in who publishes on a stop input now."""
+        self.limb.interlock.on_stop_publishers(present, name)
 
     def on_outside(self, causes: Sequence[Cause]) -> None:
         """Take in the reasons to stop that stand outside of what is watched here."""
