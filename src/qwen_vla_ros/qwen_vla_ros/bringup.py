@@ -94,7 +94,7 @@ class Bringup(BringupOptions):
         """
         self._check()
         nodes = [self._policy(), self._gate()]
-        if self.embodiment.has_base:
+        if not self.embodiment.ends:
             nodes.append(self._monitor())
         if self.is_simulated:
             nodes.append(self._simulator())

@@ -160,11 +160,13 @@ class CommandSpec(Section):
     """How commands leave the gate.
 
     `timeout_s` is how long after its last command the driver of a base stops by itself, where it
-    cannot be asked for that.
+    cannot be asked for that. `controller_manager` is who is asked to deactivate the controllers of
+    a robot that moves on although it is held (absent: nobody).
     """
 
     rate_hz: Rate
     timeout_s: Seconds | None = None
+    controller_manager: RosTopic | None = None
     outputs: Annotated[tuple[OutputSpec, ...], Field(min_length=1)]
 
 

@@ -20,6 +20,7 @@ from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import NotReadyError
 from qwen_vla_ros.options import NodeOptions
 from qwen_vla_ros.ros.commands import gate_outputs
+from qwen_vla_ros.ros.controller_switch import ControllerSwitch
 from qwen_vla_ros.ros.conversions import chunk_from_message, planar_pose
 from qwen_vla_ros.ros.graph import Publishers
 from qwen_vla_ros.ros.lifecycle import ManagedNode
@@ -67,6 +68,7 @@ class GateNode(ManagedNode):
         self._embodiment = load_embodiment(self._settings.embodiment)
         self._made = RobotGate(self._embodiment)
         self._outputs = gate_outputs(self, self._embodiment, self._made.stop)
+        self._switch = ControllerSwitch(self, self._embodiment)
         self._listen_to_sensors(self._made.limb)
         self._report = SafetyReport(self, self._embodiment.name, self._made)
         self._chunks = self.create_ear(ActionChunkMessage, CHUNK_TOPIC, CHUNKS)
@@ -87,6 +89,7 @@ class GateNode(ManagedNode):
             source.require_ready()
         for output in self._outputs.values():
             output.require_ready()
+        self._switch.require_ready()
         if missing := self._gate.limb.missing(time.monotonic_ns()):
             raise NotReadyError(missing)
 
@@ -198,6 +201,7 @@ class GateNode(ManagedNode):
         self._hear_and_look()
         for output, command in self._gate.tick(now_ns, steady_ns):
             self._outputs[output.topic].publish(command)
+        self._switch.look(self._gate.latch)
         self._tell_changes()
 
     def _repeat(self) -> None:

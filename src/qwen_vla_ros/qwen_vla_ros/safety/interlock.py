@@ -24,6 +24,9 @@ STOPPING_NS = 3 * NS_PER_S // 10
 """How long a robot may still be seen moving after its command has come to rest (G6, W12)."""
 SILENCE_PATIENCE_S = 10.0
 """A policy that is silent for so long is gone, and nobody expects it to move the robot again."""
+STILL_MOVING = Cause(
+    "still_moving", "the robot moves although it is held: use its emergency stop", is_grave=True
+)
 LIMITED = Cause("limited", "the policy asks for more than the envelope allows")
 POLICY_SILENT = Cause(
     "policy_silent", "the last chunk is over and the policy sent no other", SILENCE_PATIENCE_S
@@ -156,7 +159,7 @@ class Interlock:
         is_wrong = not is_commanded and not is_still and self.latch.level >= Level.HOLD
         if not self._still_moving.stands(steady_ns, is_so=is_wrong):
             return None
-        return Cause("still_moving", "the robot moves although it is held: use its emergency stop")
+        return STILL_MOVING
 
     def is_quiet(self, *, is_commanded: bool, steady_ns: int) -> bool:
         """Whether a stop has been said for long enough that nothing more is sent.
