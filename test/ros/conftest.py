@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -345,6 +346,38 @@ def shared_ros_graph() -> Iterator[RosGraph]:
     """A ROS domain for the tests of one file, where a process is slow to start."""
     with _open_graph() as graph:
         yield graph
+
+
+INTERFACES = Path(__file__).parents[1] / "interfaces"
+
+
+@pytest.fixture(scope="session")
+def ros2_control(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the environment of a process that knows ros2_control's messages, built for it."""
+    if shutil.which("cmake") is None or shutil.which("ninja") is None:
+        pytest.skip("no cmake or ninja here")
+    folder = tmp_path_factory.mktemp("ros2_control")
+    install, prefix = folder / "install", os.environ.get("AMENT_PREFIX_PATH", sys.prefix)
+    clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    clean["CMAKE_PREFIX_PATH"] = prefix
+    paths = [f"-DCMAKE_INSTALL_PREFIX={install}", f"-DPython3_EXECUTABLE={sys.executable}"]
+    for source in INTERFACES.iterdir():
+        build = str(folder / source.name)
+        for step in (
+            ["-G", "Ninja", "-S", str(source), "-B", build, "-DBUILD_TESTING=OFF", *paths],
+            ["--build", build],
+            ["--install", build],
+        ):
+            done = subprocess.run(
+                ["cmake", *step], env=clean, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    (packages,) = install.glob("lib/python3*/site-packages")
+    return {
+        "PYTHONPATH": f"{packages}:{os.environ.get('PYTHONPATH', '')}",
+        "LD_LIBRARY_PATH": f"{install / 'lib'}:{os.environ.get('LD_LIBRARY_PATH', '')}",
+        "AMENT_PREFIX_PATH": f"{install}:{prefix}",
+    }
 
 
 @contextmanager

@@ -68,6 +68,9 @@ class Backend:
             that a monitor must end it by commanding rest.
         is_timed: Whether the controller follows points in time, and so brakes by itself when the
             next command is late. Otherwise it jumps to what it is told, and stays.
+        state_topic: Beside the command topic, where a controller tells its state, stamped by the
+            clock that it plays commands by; "" where it has none.
+        state_type: Of that state's message: `package/msg/Name`.
         has_frame: Whether the message says in which frame its twist is.
     """
 
@@ -77,6 +80,8 @@ class Backend:
     read: Callable[[Any, OutputSpec], Command]
     ends: str = ""
     is_timed: bool = False
+    state_topic: str = ""
+    state_type: str = ""
     has_frame: bool = False
 
     def __post_init__(self) -> None:

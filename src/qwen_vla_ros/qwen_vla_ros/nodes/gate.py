@@ -18,8 +18,9 @@ from std_srvs.srv import Trigger
 from qwen_vla_ros.clock import ns_from_stamp
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import NotReadyError
-from qwen_vla_ros.options import NodeOptions
+from qwen_vla_ros.options import GateOptions
 from qwen_vla_ros.ros.commands import gate_outputs
+from qwen_vla_ros.ros.controller_clock import listen_to_clock
 from qwen_vla_ros.ros.controller_switch import ControllerSwitch
 from qwen_vla_ros.ros.conversions import chunk_from_message, planar_pose
 from qwen_vla_ros.ros.graph import Publishers
@@ -50,7 +51,7 @@ class GateNode(ManagedNode):
 
     def __init__(self) -> None:
         super().__init__("gate")
-        self._settings = declare(self, NodeOptions)
+        self._settings = declare(self, GateOptions)
         self._made: RobotGate | None = None
         self._last_reject = ""
         self._left_s = 0.0
@@ -70,7 +71,8 @@ class GateNode(ManagedNode):
         self._outputs = gate_outputs(self, self._embodiment, self._made.stop)
         self._switch = ControllerSwitch(self, self._embodiment)
         self._listen_to_sensors(self._made.limb)
-        self._report = SafetyReport(self, self._embodiment.name, self._made)
+        lost = self._settings.restarted_after
+        self._report = SafetyReport(self, self._embodiment.name, self._made, lost)
         self._chunks = self.create_ear(ActionChunkMessage, CHUNK_TOPIC, CHUNKS)
         self._stops = StopInputs(self, self._embodiment, self._made)
         self._policies = Publishers(self, CHUNK_TOPIC)
@@ -90,8 +92,10 @@ class GateNode(ManagedNode):
         for output in self._outputs.values():
             output.require_ready()
         self._switch.require_ready()
-        if missing := self._gate.limb.missing(time.monotonic_ns()):
-            raise NotReadyError(missing)
+        # What is stamped by another clock is not taken in, and would be called missing.
+        why_not = self._gate.clock.why_not or self._gate.limb.missing(time.monotonic_ns())
+        if why_not:
+            raise NotReadyError(why_not)
 
     def on_stop(self) -> None:
         """Brake; the ticks go on until the robot rests."""
@@ -122,6 +126,9 @@ class GateNode(ManagedNode):
     # Inputs ----------------------------------------------------------------------------------
 
     def _listen_to_sensors(self, limb: Arms | Base) -> None:
+        self._max_age_s = {each.topic: each.max_age_s for each in self._embodiment.file.state}
+        for output in self._embodiment.file.command.outputs:
+            listen_to_clock(self, output, self._on_stamp)
         if isinstance(limb, Base):
             self.create_subscription(
                 Odometry, limb.topic, partial(self._on_odometry, limb), SENSOR
@@ -131,12 +138,17 @@ class GateNode(ManagedNode):
             callback = partial(self._on_joint_state, monitor)
             self.create_subscription(JointState, monitor.topic, callback, SENSOR)
 
+    def _on_stamp(self, topic: str, stamp_ns: int) -> None:
+        self._gate.clock.hear(topic, stamp_ns, self.now_ns(), self._max_age_s.get(topic))
+
     def _on_joint_state(self, monitor: JointMonitor, message: JointState) -> None:
+        stamp_ns = ns_from_stamp(message.header.stamp)
+        self._on_stamp(monitor.topic, stamp_ns)
         monitor.observe(
             message.name,
             message.position,
             message.velocity,
-            ns_from_stamp(message.header.stamp),
+            stamp_ns,
             self.now_ns(),
             time.monotonic_ns(),
         )
@@ -144,6 +156,7 @@ class GateNode(ManagedNode):
     def _on_odometry(self, base: Base, message: Odometry) -> None:
         twist = np.array([message.twist.twist.linear.x, message.twist.twist.angular.z])
         stamp_ns = ns_from_stamp(message.header.stamp)
+        self._on_stamp(base.topic, stamp_ns)
         base.observe(planar_pose(message), twist, stamp_ns, self.now_ns(), time.monotonic_ns())
 
     def _take_in(self) -> None:

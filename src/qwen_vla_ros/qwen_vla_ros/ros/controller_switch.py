@@ -42,7 +42,8 @@ class ControllerSwitch:
                 f"{embodiment.path}: command.controller_manager: needs {PACKAGE}, which is not "
                 "installed here. Install it, or leave the key out."
             ) from error
-        self._client = node.create_client(self._type, f"{manager}/switch_controller")
+        service = node.resolve_service_name(f"{manager}/switch_controller")
+        self._client = node.create_client(self._type, service)
 
     def require_ready(self) -> None:
         """Refuse while the manager that the file names is not there.

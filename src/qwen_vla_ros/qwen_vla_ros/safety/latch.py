@@ -81,7 +81,7 @@ class Latch:
 
     @property
     def detail(self) -> str:
-        """One sentence about the cause, and about other reasons to stop, that stand or came first."""
+        """One sentence about the cause, and about other reasons that stand or came first."""
         all_causes = (self._cause, *self._before, *self._standing)
         return "; also ".join(dict.fromkeys(cause.detail for cause in all_causes))
 

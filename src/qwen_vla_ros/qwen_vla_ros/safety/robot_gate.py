@@ -16,6 +16,7 @@ from qwen_vla_ros.safety.arms import Arms
 from qwen_vla_ros.safety.base import Base
 from qwen_vla_ros.safety.interlock import Counters
 from qwen_vla_ros.safety.latch import Cause, Latch
+from qwen_vla_ros.safety.shared_clock import SharedClock
 from qwen_vla_ros.types import ActionChunk
 
 CONFLICT_NS = NS_PER_S
@@ -33,6 +34,7 @@ class RobotGate:
         """
         self.limb: Arms | Base = Base(embodiment) if embodiment.has_base else Arms(embodiment)
         self.admission = Admission.from_embodiment(embodiment)
+        self.clock = SharedClock(1.0 / embodiment.file.command.rate_hz)
         self._period_ns = round(NS_PER_S / embodiment.file.command.rate_hz)
         self._cell = self._ticked_ns = 0
         self._outside: tuple[Cause, ...] = ()
@@ -112,6 +114,8 @@ class RobotGate:
         """
         was_armed = self.latch.is_armed
         if not was_armed:
+            if why_not := self.clock.why_not:
+                return why_not
             # What was said before somebody armed must not move anything.
             self.limb.clear()
             self.admission.forget()

@@ -61,4 +61,6 @@ BACKEND = Backend(
     read=_read,
     ends="every message ends at rest",
     is_timed=True,
+    state_topic="controller_state",
+    state_type="control_msgs/msg/JointTrajectoryControllerState",
 )
