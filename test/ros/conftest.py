@@ -235,6 +235,18 @@ class RosGraph:
         assert self.wait_for(future.done, 5)
         return future.result()
 
+    def change_state(self, node: str, transition: str) -> bool:
+        """Ask a node for a transition of its lifecycle; returns whether it was made."""
+        from lifecycle_msgs.msg import Transition
+        from lifecycle_msgs.srv import ChangeState
+
+        client = self.node.create_client(ChangeState, f"{node}/change_state")
+        assert self.wait_for(client.service_is_ready, 10)
+        asked = ChangeState.Request(transition=Transition(label=transition))
+        future = client.call_async(asked)
+        assert self.wait_for(future.done, 5)
+        return bool(future.result().success)
+
     def wait_for(self, claim: Callable[[], object], seconds: float) -> bool:
         """Wait until a claim holds; it may fail for lack of data meanwhile."""
         deadline = time.monotonic() + seconds
