@@ -6,14 +6,24 @@ Which nodes, parameters and remappings a robot needs is decided in `qwen_vla_ros
 """
 
 import os
+import time
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import (
+    DeclareLaunchArgument,
+    LogInfo,
+    OpaqueFunction,
+    SetEnvironmentVariable,
+    Shutdown,
+    TimerAction,
+)
+from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from qwen_vla_ros.bringup import Bringup, NodeSpec, environment
 from qwen_vla_ros.options import to_text
+from qwen_vla_ros.restarts import DELAY_S, Next, Restarts
 from qwen_vla_ros.security import require_enclaves
 
 
@@ -39,13 +49,31 @@ def _bring_up(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     bringup = Bringup.from_strings(words)
     require_enclaves(bringup.nodes(), os.environ)
     variables = environment(one_host=bringup.is_simulated)
+    restarts = Restarts()
     return [
         *(SetEnvironmentVariable(name, value) for name, value in variables.items()),
-        *(_node(spec) for spec in bringup.nodes()),
+        *(_node(spec, restarts) for spec in bringup.nodes()),
     ]
 
 
-def _node(spec: NodeSpec) -> Node:
+def _node(spec: NodeSpec, restarts: Restarts) -> Node:
+    """Return a node that follows on itself when it dies, as far as that is of use.
+
+    Launch's own respawn would also start again what somebody stopped, or what can never work.
+    """
+
+    def follow(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
+        if context.is_shutdown:
+            return []
+        verdict = restarts.judge(spec, event.returncode, time.monotonic())
+        told = LogInfo(msg=f"{spec.name} {verdict.sentence}")
+        if verdict.next is Next.AGAIN:
+            again = _node(spec.again(event.returncode), restarts)
+            return [told, TimerAction(period=DELAY_S, actions=[again])]
+        if verdict.next is Next.END:
+            return [told, Shutdown(reason=f"{spec.name} {verdict.sentence}")]
+        return [told]
+
     return Node(
         package=spec.package,
         executable=spec.executable,
@@ -56,4 +84,5 @@ def _node(spec: NodeSpec) -> Node:
         ros_arguments=spec.ros_flags,
         additional_env=dict(spec.environment),
         output="screen",
+        on_exit=follow,
     )

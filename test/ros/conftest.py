@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,10 +112,6 @@ class NodeProcess:
     def output(self) -> str:
         """Everything that was printed so far."""
         return "\n".join(self._lines)
-
-    def forget_output(self) -> None:
-        """Let only what is printed from now on count."""
-        self._lines.clear()
 
     def wait_for_line(self, part: str, seconds: float) -> bool:
         """Wait until a line that holds `part` was printed."""
@@ -238,6 +235,18 @@ class RosGraph:
         assert self.wait_for(future.done, 5)
         return future.result()
 
+    def change_state(self, node: str, transition: str) -> bool:
+        """Ask a node for a transition of its lifecycle; returns whether it was made."""
+        from lifecycle_msgs.msg import Transition
+        from lifecycle_msgs.srv import ChangeState
+
+        client = self.node.create_client(ChangeState, f"{node}/change_state")
+        assert self.wait_for(client.service_is_ready, 10)
+        asked = ChangeState.Request(transition=Transition(label=transition))
+        future = client.call_async(asked)
+        assert self.wait_for(future.done, 5)
+        return bool(future.result().success)
+
     def wait_for(self, claim: Callable[[], object], seconds: float) -> bool:
         """Wait until a claim holds; it may fail for lack of data meanwhile."""
         deadline = time.monotonic() + seconds
@@ -355,6 +364,38 @@ def shared_ros_graph() -> Iterator[RosGraph]:
 def open_ros_graph() -> Callable[[], AbstractContextManager[RosGraph]]:
     """Opens ROS domains, for who keeps one as long as it is sound."""
     return _open_graph
+
+
+INTERFACES = Path(__file__).parents[1] / "interfaces"
+
+
+@pytest.fixture(scope="session")
+def ros2_control(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the environment of a process that knows ros2_control's messages, built for it."""
+    if shutil.which("cmake") is None or shutil.which("ninja") is None:
+        pytest.skip("no cmake or ninja here")
+    folder = tmp_path_factory.mktemp("ros2_control")
+    install, prefix = folder / "install", os.environ.get("AMENT_PREFIX_PATH", sys.prefix)
+    clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    clean["CMAKE_PREFIX_PATH"] = prefix
+    paths = [f"-DCMAKE_INSTALL_PREFIX={install}", f"-DPython3_EXECUTABLE={sys.executable}"]
+    for source in INTERFACES.iterdir():
+        build = str(folder / source.name)
+        for step in (
+            ["-G", "Ninja", "-S", str(source), "-B", build, "-DBUILD_TESTING=OFF", *paths],
+            ["--build", build],
+            ["--install", build],
+        ):
+            done = subprocess.run(
+                ["cmake", *step], env=clean, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    (packages,) = install.glob("lib/python3*/site-packages")
+    return {
+        "PYTHONPATH": f"{packages}:{os.environ.get('PYTHONPATH', '')}",
+        "LD_LIBRARY_PATH": f"{install / 'lib'}:{os.environ.get('LD_LIBRARY_PATH', '')}",
+        "AMENT_PREFIX_PATH": f"{install}:{prefix}",
+    }
 
 
 @contextmanager

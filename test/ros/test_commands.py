@@ -122,7 +122,7 @@ def read(message, output):
     return JointTrajectory(start_ns=0, joints=tuple(message.name), points=(point,))
 
 
-BACKEND = Backend(moves="joints", type=TYPE, write=write, read=read)
+BACKEND = Backend(moves="joints", type=TYPE, write=write, read=read, ends="it is thrown away")
 """
 
 

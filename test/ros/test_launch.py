@@ -15,6 +15,7 @@ from launch.actions import DeclareLaunchArgument, ExecuteLocal
 from launch_ros.actions import Node
 
 from qwen_vla_ros.bringup import Bringup, NodeSpec
+from qwen_vla_ros.restarts import Restarts
 
 pytestmark = pytest.mark.ros
 
@@ -87,7 +88,7 @@ def test_launch_and_up_start_the_same_processes(monkeypatch, description, words)
 
 def test_a_node_of_another_package_is_launched_from_there(launch_file):
     spec = NodeSpec(package="some_robot", executable="driver", namespace="", parameters={})
-    node = launch_file._node(spec)
+    node = launch_file._node(spec, Restarts())
     assert (node.node_package, node.node_executable) == ("some_robot", "driver")
 
 

@@ -46,7 +46,8 @@ from rclpy.node import Node
 from typer.testing import CliRunner
 
 launch = {name: MagicMock() for name in (
-    "launch", "launch.actions", "launch.substitutions", "launch_ros", "launch_ros.actions")}
+    "launch", "launch.actions", "launch.events", "launch.events.process",
+    "launch.substitutions", "launch_ros", "launch_ros.actions")}
 sys.modules.update(launch)
 
 from qwen_vla_ros.cli.main import app

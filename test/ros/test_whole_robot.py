@@ -166,7 +166,38 @@ def test_up_ends_with_an_error_when_its_policy_refuses_for_good(ros_graph, tmp_p
     assert "Traceback" not in ended.stdout
 
 
-def test_up_ends_with_an_error_when_its_policy_is_lost(ros_graph):  # noqa: ARG001
+def test_up_starts_a_dead_policy_and_a_dead_gate_again_and_nothing_is_armed(ros_graph):
+    observer = ros_graph.observe_arms()
+    up = subprocess.Popen(
+        [*COMMAND, "up", "--robot", "aloha_sim", "--policy", "mock"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert ros_graph.wait_for(lambda: ros_graph.call("gate/arm").success, 40)
+        assert ros_graph.wait_for(lambda: observer.safety.armed, 5)
+        for victim in ("policy", "gate"):
+            os.kill(_child(up.pid, victim), signal.SIGKILL)
+        assert ros_graph.wait_for(lambda: "ended with signal 9" in observer.safety.detail, 20)
+        # What was killed is not forgotten by the graph for up to 20 s.
+        assert ros_graph.wait_for(lambda: observer.safety.cause == "restarted", 40), (
+            observer.safety
+        )
+        assert "arm it to let it move" in observer.safety.detail
+        assert not observer.safety.armed
+        assert ros_graph.wait_for(lambda: ros_graph.call("gate/arm").success, 10)
+        up.send_signal(signal.SIGINT)
+        output, _ = up.communicate(timeout=15)
+        assert up.returncode == 0, output
+        again = "it is started again and moves nothing until somebody arms"
+        assert output.count(again) == 2, output
+        assert "Traceback" not in output
+    finally:
+        up.kill()
+
+
+def test_up_ends_with_an_error_when_the_robot_itself_is_lost(ros_graph):  # noqa: ARG001
     up = subprocess.Popen(
         [*COMMAND, "up", "--robot", "diffbot_sim", "--policy", "mock"],
         stdout=subprocess.PIPE,
@@ -175,17 +206,21 @@ def test_up_ends_with_an_error_when_its_policy_is_lost(ros_graph):  # noqa: ARG0
     )
     try:
         started = next(line for line in up.stdout if "policy [INFO]" in line and "active" in line)
-        children = Path(f"/proc/{up.pid}/task/{up.pid}/children").read_text().split()
-        policy = next(
-            int(child)
-            for child in children
-            if b"nodes.policy" in Path(f"/proc/{child}/cmdline").read_bytes()
-        )
-        os.kill(policy, signal.SIGKILL)
+        os.kill(_child(up.pid, "simulator"), signal.SIGKILL)
         output, _ = up.communicate(timeout=15)
         assert up.returncode == 1, started + output
-        assert "policy ended with status -9; all come to rest" in output
+        assert "simulator ended with status -9; all come to rest" in output
         assert "gate" in output
         assert "killed" not in output
     finally:
         up.kill()
+
+
+def _child(parent: int, node: str) -> int:
+    """Return the process that runs a node for its supervisor."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return next(
+        int(child)
+        for child in children
+        if f"nodes.{node}".encode() in Path(f"/proc/{child}/cmdline").read_bytes()
+    )

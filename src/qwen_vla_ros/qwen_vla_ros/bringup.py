@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ class NodeSpec:
         environment: Variables of this process alone.
         stop_order: Processes with a lower number are stopped first: what commands before what
             brakes, what brakes before what moves.
+        is_restarted: Whether it is started again when it dies. A robot's driver is not: what it
+            stood for is somebody else's to look after.
     """
 
     package: str = PACKAGE
@@ -48,6 +50,7 @@ class NodeSpec:
     logs_to_disk: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
     stop_order: int = 0
+    is_restarted: bool = False
 
     @property
     def name(self) -> str:
@@ -64,6 +67,11 @@ class NodeSpec:
         """Flags for ROS itself."""
         flags = ["--enclave", self.enclave]
         return flags if self.logs_to_disk else [*flags, "--disable-external-lib-logs"]
+
+    def again(self, status: int) -> NodeSpec:
+        """Return the process that follows on one that ended with `status`; a gate tells of it."""
+        how = f"signal {-status}" if status < 0 else f"status {status}"
+        return replace(self, parameters={**self.parameters, "restarted_after": how})
 
     def ros_arguments(self) -> list[str]:
         """Return the command line after the executable."""
@@ -100,7 +108,7 @@ class Bringup(BringupOptions):
         """
         self._check()
         nodes = [self._policy(), self._gate()]
-        if self.embodiment.has_base:
+        if not self.embodiment.ends:
             nodes.append(self._monitor())
         if self.is_simulated:
             nodes.append(self._simulator())
@@ -156,6 +164,7 @@ class Bringup(BringupOptions):
                 ("~/input/scene", "scene/objects"),
             ),
             stop_order=0,
+            is_restarted=True,
         )
 
     def _gate(self) -> NodeSpec:
@@ -168,6 +177,7 @@ class Bringup(BringupOptions):
                 ("~/input/monitor", "monitor/output/steps_in"),
             ),
             stop_order=1,
+            is_restarted=True,
             logs_to_disk=False,
             # Whoever joins the graph may not make the gate wait for its shared memory.
             environment=fastdds_profile("_udp"),
@@ -180,6 +190,7 @@ class Bringup(BringupOptions):
             {"use_sim_time": self.use_sim_time},
             (),
             stop_order=2,
+            is_restarted=True,
             logs_to_disk=False,
         )
 

@@ -289,6 +289,16 @@ class NodeOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GateOptions(NodeOptions):
+    """What a gate needs to know besides."""
+
+    restarted_after: str = option(
+        "How the gate before this one ended, where it was started again; told in its state.",
+        default="",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class RobotOptions(PolicyOptions):
     """A policy, and the robot that it is for."""
 

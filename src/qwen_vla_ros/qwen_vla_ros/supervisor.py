@@ -15,6 +15,7 @@ from typing import IO
 
 from qwen_vla_ros.bringup import PACKAGE, NodeSpec
 from qwen_vla_ros.errors import QwenVlaError
+from qwen_vla_ros.restarts import DELAY_S, Next, Restarts
 
 STOP_S = 2.2
 """Patience with one stage of the way down; a node brings its robot to rest within 2 s."""
@@ -37,12 +38,16 @@ class Supervisor:
         Raises:
             QwenVlaError: A node's package is not installed.
         """
-        self._nodes = tuple(nodes)
+        self.is_over = False
+        """Whether something is lost that is not started again, so that all have to end."""
+        self._nodes = {node.name: node for node in nodes}
         self._environment = {**os.environ, **environment}
-        self._programs = [self._program(node) for node in self._nodes]
+        self._programs = {node.name: self._program(node) for node in nodes}
         self._say = say
         self._running: dict[str, subprocess.Popen[str]] = {}
         self._exits: dict[str, int] = {}
+        self._restarts = Restarts()
+        self._due_s: dict[str, float] = {}
 
     @property
     def exits(self) -> Mapping[str, int]:
@@ -54,43 +59,59 @@ class Supervisor:
 
         Ctrl-C in a terminal reaches a whole group at once; the way down has an order.
         """
-        for node, program in zip(self._nodes, self._programs, strict=True):
-            process = subprocess.Popen(
-                [*program, *node.ros_arguments()],
-                env={**self._environment, **node.environment},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-                preexec_fn=_stop_with_parent,
-            )
-            self._running[node.name] = process
-            assert process.stdout is not None
-            threading.Thread(
-                target=self._relay, args=(node.name, process.stdout), daemon=True
-            ).start()
+        for name in self._nodes:
+            self._start(name)
 
     def process_id(self, name: str) -> int:
         """Return the process id of a running node."""
         return self._running[name].pid
 
     def poll(self) -> bool:
-        """Note who has ended; returns whether anything still runs."""
-        for name, process in list(self._running.items()):
-            status = process.poll()
-            if status is not None:
-                del self._running[name]
-                self._exits[name] = status
-        return bool(self._running)
+        """Note who has ended, and start again who has died; returns whether anything runs."""
+        for name in self._note_ends():
+            status, now_s = self._exits[name], time.monotonic()
+            verdict = self._restarts.judge(self._nodes[name], status, now_s)
+            self._say(name, verdict.sentence)
+            self.is_over |= verdict.next is Next.END
+            if verdict.next is Next.AGAIN:
+                self._nodes[name] = self._nodes[name].again(status)
+                self._due_s[name] = now_s + DELAY_S
+        for name in [name for name, due_s in self._due_s.items() if time.monotonic() > due_s]:
+            del self._due_s[name]
+            self._start(name)
+        return bool(self._running or self._due_s)
 
     def stop(self) -> bool:
         """Stop producers first, then gates, then the robot; returns whether all ended well."""
-        for order in sorted({node.stop_order for node in self._nodes}):
-            names = [node.name for node in self._nodes if node.stop_order == order]
+        for order in sorted({node.stop_order for node in self._nodes.values()}):
+            names = [name for name, node in self._nodes.items() if node.stop_order == order]
             self._stop_some([name for name in names if name in self._running])
         return all(status == 0 for status in self._exits.values())
+
+    def _start(self, name: str) -> None:
+        node = self._nodes[name]
+        process = subprocess.Popen(
+            [*self._programs[name], *node.ros_arguments()],
+            env={**self._environment, **node.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            preexec_fn=_stop_with_parent,
+        )
+        self._running[name] = process
+        self._exits.pop(name, None)
+        threading.Thread(target=self._relay, args=(name, process.stdout), daemon=True).start()
+
+    def _note_ends(self) -> list[str]:
+        ended = {name: process.poll() for name, process in self._running.items()}
+        self._exits |= {name: status for name, status in ended.items() if status is not None}
+        names = [name for name, status in ended.items() if status is not None]
+        for name in names:
+            del self._running[name]
+        return names
 
     def _program(self, node: NodeSpec) -> list[str]:
         """Return what starts a node; ours need no installation."""
@@ -109,7 +130,7 @@ class Supervisor:
             self._running[name].send_signal(signal.SIGINT)
         deadline = time.monotonic() + STOP_S
         while any(name in self._running for name in names):
-            self.poll()
+            self._note_ends()
             if time.monotonic() > deadline:
                 for name in set(names) & set(self._running):
                     self._say(name, f"did not end within {STOP_S} s of SIGINT: killed")

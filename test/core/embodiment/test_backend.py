@@ -1,5 +1,6 @@
 """What holds for every backend, by its being there; no ROS is needed for it."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -57,3 +58,18 @@ def test_a_stamp_and_a_frame_are_kept_where_the_message_has_them():
     assert read == TWIST
     assert message.header.frame_id == "base_link"
     assert written("twist", TWIST)[1].stamp_ns == 0
+
+
+@pytest.mark.parametrize("name", all_that_move("joints"))
+def test_joints_need_nobody_who_ends_their_motion_and_say_why(name):
+    assert load_backend(name).ends
+
+
+@pytest.mark.parametrize("name", all_that_move("base"))
+def test_a_base_needs_somebody(name):
+    assert load_backend(name).ends == ""
+
+
+def test_a_backend_for_joints_without_an_end_of_its_own_is_refused():
+    with pytest.raises(ValueError, match="must say what ends a motion"):
+        replace(load_backend("forward_position"), ends="")

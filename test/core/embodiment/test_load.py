@@ -19,6 +19,15 @@ RIGHT_OUTPUT = "right_finger,\n      ]\n\nsafety"
 SEEN = "input_height_px: 224"
 BASE = "{linear_velocity: 1, angular_velocity: 1, linear_acceleration: 9, angular_acceleration: 9}"
 
+STOPS = (
+    "  stops:\n    - {name: estop, topic: /estop, type: std_msgs/msg/Bool, field: data, "
+    "runs_when: false, rate_hz: 20, max_age_s: 0.2}\n"
+)
+JOY = (
+    "    - {name: deadman, topic: joy, type: sensor_msgs/msg/Joy, field: buttons.4, "
+    "runs_when: 1, rate_hz: 20, max_age_s: 0.2}\n"
+)
+
 # (what is replaced, by what, the sentence that its owner reads, with its dotted path)
 BROKEN_ALOHA = {
     "unknown key": (
@@ -319,6 +328,56 @@ BROKEN_ALOHA = {
         LAST,
         f"{LAST}\n  stop_heartbeat_s:",
         "safety.stop_heartbeat_s: has no value; give it one, or leave the key out.",
+    ),
+    "stop that never comes in time": (
+        LAST,
+        f"{LAST}\n{STOPS}".replace("max_age_s: 0.2", "max_age_s: 0.04"),
+        "safety.stops[0].max_age_s: 0.04 s is shorter than one period of 20 Hz: every sample",
+    ),
+    "stop that is silent for long": (
+        LAST,
+        f"{LAST}\n{STOPS}".replace("max_age_s: 0.2", "max_age_s: 2"),
+        "safety.stops[0].max_age_s: 2 must be at most 1.",
+    ),
+    "stop that need not be alive": (
+        LAST,
+        f"{LAST}\n{STOPS}".replace(", max_age_s: 0.2", ""),
+        "safety.stops[0].max_age_s: is missing.",
+    ),
+    "stop of no polarity": (
+        LAST,
+        f"{LAST}\n{STOPS}".replace("runs_when: false", "runs_when: released"),
+        "safety.stops[0].runs_when: 'released' is not allowed. Known: a whole number, fal",
+    ),
+    "stop without a field": (
+        LAST,
+        f"{LAST}\n{STOPS}".replace("field: data", "field: Data"),
+        "safety.stops[0].field: 'Data' is no field of a message. Allowed: names and places",
+    ),
+    "stop of no type": (
+        LAST,
+        f"{LAST}\n{STOPS}".replace("std_msgs/msg/Bool", "std_msgs/Bool"),
+        "safety.stops[0].type: 'std_msgs/Bool' is no message type. Allowed: package/msg/Name",
+    ),
+    "two stops of one name": (
+        LAST,
+        f"{LAST}\n{STOPS}{JOY}".replace("name: deadman", "name: estop"),
+        "safety.stops[1].name: 'estop' is already taken by safety.stops[0].name.",
+    ),
+    "one stop topic of two types": (
+        LAST,
+        f"{LAST}\n{STOPS}{JOY}".replace("topic: joy", "topic: /estop"),
+        "safety.stops[1].type: '/estop' is std_msgs/msg/Bool for another stop already.",
+    ),
+    "stop that the gate has anyway": (
+        LAST,
+        f"{LAST}\n{STOPS}".replace("topic: /estop", "topic: stop"),
+        "safety.stops[0].topic: 'stop' is what every gate listens to: leave this stop out, and",
+    ),
+    "stop on the joint states": (
+        LAST,
+        f"{LAST}\n{STOPS}".replace("topic: /estop", "topic: joint_states"),
+        "safety.stops[0].topic: 'joint_states' is that of a camera, state or output.",
     ),
     "command into the gate's own topic": (
         "topic: left_arm_controller/joint_trajectory",
@@ -655,3 +714,11 @@ def test_a_damaged_file_loads_or_is_refused_in_sentences(
         for sentence in str(error).splitlines():
             assert sentence.startswith(f"{path}:")
             assert sentence.endswith(".")
+
+
+def test_a_file_may_name_several_stops_and_two_on_one_topic(edit):
+    red = JOY.replace("deadman", "red").replace("buttons.4", "buttons.1").replace(": 1,", ": 0,")
+    robot = load_embodiment(edit("aloha_sim", LAST, f"{LAST}\n{STOPS}{JOY}{red}"))
+    stops = robot.file.safety.stops
+    assert [stop.name for stop in stops] == ["estop", "deadman", "red"]
+    assert [stop.runs_when for stop in stops] == [False, 1, 0]

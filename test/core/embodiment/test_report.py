@@ -34,11 +34,16 @@ def test_a_turned_joint_and_a_stop_heartbeat_are_shown(edit, capsys: pytest.Capt
     spec = "name: left_waist, kind: joint_position, unit: rad, joint: left_waist"
     edit("aloha_sim", spec, f"{spec}, scale: -1, offset: 0.5")
     last = "max_observation_age_s: 0.5"
-    path = edit("aloha_sim", last, f"{last}\n  stop_heartbeat_s: 0.25")
+    deadman = (
+        "{name: deadman, topic: joy, type: sensor_msgs/msg/Joy, field: buttons.4, runs_when: 1, "
+        "rate_hz: 20, max_age_s: 0.2}"
+    )
+    path = edit("aloha_sim", last, f"{last}\n  stop_heartbeat_s: 0.25\n  stops: [{deadman}]")
     assert check(str(path)) == 0
     shown = capsys.readouterr().out
     assert "left_waist * -1 +0.5" in shown
     assert "a stop input silent for 0.25 s stops the robot" in shown
+    assert "Stop input 'deadman': joy stops the robot unless buttons.4 is 1, and when" in shown
 
 
 def test_it_is_shown_how_an_image_is_fitted(edit, capsys: pytest.CaptureFixture[str]):

@@ -386,6 +386,21 @@ def test_an_arm_that_goes_on_moving_while_held_is_told(armed):
     assert (armed.level, armed.cause) == ("STOP", "still_moving")
 
 
+def test_an_arm_that_goes_on_moving_after_a_stop_is_told_above_its_cause(armed):
+    armed.move()
+    armed.interlock.latch.trip(REQUEST)
+    assert_comes_to_rest(armed)
+    armed.follows = False
+    told_after = 0
+    while armed.cause == "stop_request":
+        armed.velocity = np.full(3, 0.3)
+        armed.tick()
+        told_after += 1
+    assert armed.cause == "still_moving"
+    assert told_after * PERIOD == pytest.approx(0.3, abs=2 * PERIOD)
+    assert armed.interlock.latch.detail.endswith("; also somebody asked for it")
+
+
 @pytest.mark.parametrize("side", [1.0, -1.0])
 def test_an_arm_that_starts_outside_comes_in_slowly(rig, side):
     rig.position = np.array([side * 1.05, 0.0, 0.0])

@@ -151,6 +151,8 @@ STATES = {
 
 def expected(state, event):
     """What a person would say who knows the rules and not the code: level and cause afterwards."""
+    if event == "moves on at rest" and state not in ("armed", "limited"):
+        return "STOP", "still_moving"  # stopping was not enough: that is worse than its cause
     if state == "disarmed":
         return ("OK", "") if event == "armed while still" else ("STOP", "not_armed")
     if state == "stopped":
@@ -160,8 +162,6 @@ def expected(state, event):
     if event in HOLDING:
         return "HOLD", HOLDING[event]
     if state == "holding":
-        if event == "moves on at rest":
-            return "STOP", "still_moving"
         return ("OK", "") if event == "well for long" else ("HOLD", "fog")
     if event == "limited":
         return "LIMITED", "limited"
@@ -195,7 +195,10 @@ def test_nothing_but_an_arming_lowers_a_stop_and_nothing_but_time_lowers_a_hold(
             assert waited_s > 0
 
 
-@given(st.lists(st.sampled_from(sorted(set(EVENTS) - {"armed while still"})), max_size=60))
+LATCHED = sorted(set(EVENTS) - {"armed while still", "moves on at rest"})
+
+
+@given(st.lists(st.sampled_from(LATCHED), max_size=60))
 @settings(max_examples=300, deadline=None)
 def test_without_an_arming_no_sequence_of_events_leaves_a_stop_nor_changes_its_cause(events):
     bench = stopped()
@@ -214,3 +217,41 @@ def test_after_any_faults_a_second_of_good_ticks_and_an_arming_let_it_move_again
     bench.ticks(1.1)
     assert bench.interlock.latch.arm(bench.steady_ns, is_still=True) == ""
     assert bench.level is Level.OK
+
+
+def test_any_of_several_stop_inputs_stops_and_each_says_which():
+    interlock = Interlock(PERIOD_S, 0.5, None, {"estop": 0.2, "deadman": 0.2})
+    now_ns = 10**15
+
+    def tick(**said: bool) -> list[str]:
+        nonlocal now_ns
+        now_ns += round(PERIOD_S * 1e9)
+        for name, is_asserted in said.items():
+            interlock.on_stop_input(is_asserted=is_asserted, steady_ns=now_ns, name=name)
+        tick = interlock.begin(now_ns, now_ns)
+        interlock.judge(tick, now_ns)
+        return [cause.name for cause in tick.stops]
+
+    assert tick() == ["stop_input_lost:estop", "stop_input_lost:deadman"]
+    assert tick(estop=False) == ["stop_input_lost:deadman"]
+    assert tick(deadman=True) == ["stop_input:deadman"]
+    assert tick(deadman=False) == []
+    for _ in range(60):
+        tick(estop=False, deadman=False)
+    assert interlock.latch.arm(now_ns, is_still=True) == ""
+    assert tick(deadman=True) == ["stop_input:deadman"]
+    assert interlock.latch.cause.name == "stop_input:deadman"
+    assert tick(deadman=False, estop=True) == ["stop_input:estop"]
+    # A latched stop keeps its first cause, and tells the others.
+    assert interlock.latch.cause.name == "stop_input:deadman"
+    assert "'estop' is asserted" in interlock.latch.detail
+
+
+def test_a_stop_input_on_its_own_topic_is_not_heard_for_another():
+    interlock = Interlock(PERIOD_S, 0.5, 0.2, {"estop": 0.2})
+    interlock.on_stop_input(is_asserted=True, steady_ns=0, source="a", name="estop")
+    interlock.on_stop_input(is_asserted=False, steady_ns=0, source="a")
+    interlock.on_stop_publishers({"a"})
+    interlock.on_stop_publishers({"a"}, "estop")
+    tick = interlock.begin(10**15, 1)
+    assert [cause.name for cause in tick.stops] == ["stop_input:estop"]

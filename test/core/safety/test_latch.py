@@ -226,3 +226,28 @@ def test_what_becomes_known_of_a_cause_later_is_told_while_it_stands():
     assert latch.detail == "/evil publishes; also the cable is out"
     latch.update(now + 2 * STEP_NS, [], [])
     assert latch.detail == "/evil publishes"
+
+
+GRAVE = Cause("runaway", "it moves although it is held", is_grave=True)
+
+
+def test_a_grave_cause_takes_the_place_of_the_first_one_which_is_still_told():
+    latch, now = armed()
+    latch.update(now, [STOP], [])
+    latch.update(now + STEP_NS, [STOP, GRAVE], [])
+    assert latch.cause.name == "runaway"
+    assert latch.detail == "it moves although it is held; also the cable is out"
+    latch.update(now + 2 * STEP_NS, [STOP], [])
+    assert latch.cause.name == "runaway"
+    now = well(latch, now + 3 * STEP_NS, 1.1)
+    assert latch.detail == "it moves although it is held; also the cable is out"
+    assert latch.arm(now, is_still=True) == ""
+    assert latch.detail == ""
+
+
+def test_the_first_grave_cause_stays():
+    latch, now = armed()
+    latch.update(now, [GRAVE], [])
+    latch.update(now + STEP_NS, [Cause("fire", "it burns", is_grave=True)], [])
+    assert latch.cause.name == "runaway"
+    assert latch.detail == "it moves although it is held; also it burns"

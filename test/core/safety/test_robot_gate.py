@@ -71,6 +71,17 @@ class Cell:
         return self.gate.arm(self.now_ns)
 
 
+def test_a_gate_whose_controller_goes_by_another_clock_is_not_armed():
+    cell = Cell()
+    cell.wait(1.2)
+    cell.gate.clock.hear("arm/controller_state", cell.now_ns - 30 * MS, cell.now_ns)
+    assert "0.030 s behind the gate's clock, more than 0.02 s" in cell.arm()
+    assert cell.level == "STOP"
+    for _ in range(25):
+        cell.gate.clock.hear("arm/controller_state", cell.now_ns - 2 * MS, cell.now_ns)
+    assert cell.arm() == ""
+
+
 @pytest.fixture
 def cell():
     cell = Cell()

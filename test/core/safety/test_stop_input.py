@@ -134,3 +134,14 @@ def test_nothing_but_the_owner_or_somebody_who_came_later_takes_a_stop_back(word
             if any(came[each] > held[gone] for each in calm):
                 del held[gone]
         assert (stop.cause(0) is not None) == bool(held)
+
+
+def test_a_named_stop_input_says_its_name():
+    stop = StopInput(0.1, "deadman")
+    assert stop.cause(0).name == "stop_input_lost:deadman"
+    assert stop.cause(0).detail == "the stop input 'deadman' is silent"
+    stop.hear("a", is_asserted=True, steady_ns=0)
+    assert stop.cause(0).name == stop.asserted.name == "stop_input:deadman"
+    assert stop.cause(0).detail == "the stop input 'deadman' is asserted"
+    stop.see(set())
+    assert "stop input 'deadman' was asserted by a publisher that is gone" in stop.cause(0).detail

@@ -18,7 +18,7 @@ console = Console(highlight=False)
 
 
 def up(bringup: Bringup) -> int:
-    """Run the graph until Ctrl-C or SIGTERM, until one of it fails, or nothing of it is left.
+    """Run the graph until Ctrl-C or SIGTERM, until one of it fails for good, or none is left.
 
     Returns:
         The exit status: 0 when every process came to rest and ended well.
@@ -36,15 +36,7 @@ def up(bringup: Bringup) -> int:
     supervisor.start()
     asking = f'qwen-vla do "..." --robot {bringup.robot} --arm'
     say("up", f"when all are active: {asking}    Ctrl-C ends all")
-    reported: set[str] = set()
-    while supervisor.poll() and not leaving:
-        for name in set(supervisor.exits) - reported:
-            status = supervisor.exits[name]
-            # Somebody stopped it, and may start it again, or it failed and nobody will.
-            leaving = leaving or status != 0
-            what = "the others go on" if status == 0 else "all come to rest"
-            say(name, f"ended with status {status}; {what}")
-            reported.add(name)
+    while supervisor.poll() and not supervisor.is_over and not leaving:
         time.sleep(0.1)
     ended_well = supervisor.stop()
     for number in (signal.SIGINT, signal.SIGTERM):

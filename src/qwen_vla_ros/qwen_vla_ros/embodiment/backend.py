@@ -64,8 +64,13 @@ class Backend:
         type: Of the message: `package/msg/Name`.
         write: Makes the message of a command, for the topic that an output describes.
         read: Tells what a message on it commands, unchecked: that is a controller's work.
+        ends: Why a motion ends although the gate is lost, in words; empty where it does not, so
+            that a monitor must end it by commanding rest.
         is_timed: Whether the controller follows points in time, and so brakes by itself when the
             next command is late. Otherwise it jumps to what it is told, and stays.
+        state_topic: Beside the command topic, where a controller tells its state, stamped by the
+            clock that it plays commands by; "" where it has none.
+        state_type: Of that state's message: `package/msg/Name`.
         has_frame: Whether the message says in which frame its twist is.
     """
 
@@ -73,8 +78,16 @@ class Backend:
     type: str
     write: Callable[[NewMessage, Any, OutputSpec], Any]
     read: Callable[[Any, OutputSpec], Command]
+    ends: str = ""
     is_timed: bool = False
+    state_topic: str = ""
+    state_type: str = ""
     has_frame: bool = False
+
+    def __post_init__(self) -> None:
+        if self.moves == "joints" and not self.ends:
+            # Rest is a twist of zero; no word of a monitor ends the motion of joints.
+            raise ValueError("a backend for joints must say what ends a motion without its gate")
 
 
 def load_backend(name: str) -> Backend:

@@ -12,6 +12,9 @@ from qwen_vla_ros.embodiment.schema import WAYPOINT_KINDS, EmbodimentFile
 from qwen_vla_ros.embodiment.urdf import Urdf
 from qwen_vla_ros.problems import Loc, Problems
 
+STOP_TOPIC = "stop"
+"""What bringup calls the stop input that every gate has."""
+
 
 def cross_check(file: EmbodimentFile, robot: Urdf, problems: Problems) -> None:
     """Add a sentence to `problems` for everything that does not fit together."""
@@ -44,6 +47,28 @@ def _check_names(file: EmbodimentFile, problems: Problems) -> None:
         ),
     ]
     problems.refuse_twice(topics)
+    _check_stops(file, {topic for _, topic in topics}, problems)
+
+
+def _check_stops(file: EmbodimentFile, others: set[str], problems: Problems) -> None:
+    stops = list(enumerate(file.safety.stops))
+    problems.refuse_twice(((("safety", "stops", i, "name"), stop.name) for i, stop in stops))
+    types: dict[str, str] = {}
+    for i, stop in stops:
+        loc: Loc = ("safety", "stops", i)
+        topic = stop.topic.lstrip("/")
+        if topic in others:
+            problems.add((*loc, "topic"), f"'{stop.topic}' is that of a camera, state or output.")
+        if topic == STOP_TOPIC:
+            problems.add(
+                (*loc, "topic"),
+                f"'{stop.topic}' is what every gate listens to: leave this stop out, and give "
+                "safety.stop_heartbeat_s if that topic is never silent.",
+            )
+        if types.setdefault(topic, stop.type) != stop.type:
+            problems.add(
+                (*loc, "type"), f"'{stop.topic}' is {types[topic]} for another stop already."
+            )
 
 
 def _check_task(file: EmbodimentFile, problems: Problems) -> None:
@@ -95,8 +120,12 @@ def _check_timing(file: EmbodimentFile, problems: Problems) -> None:
             f"{file.safety.max_observation_age_s:g} s would end every chunk early: the execution "
             f"horizon and one step last {needed:g} s.",
         )
-    streams = [(("cameras", i), c.rate_hz, c.max_age_s) for i, c in enumerate(file.cameras)]
+    streams: list[tuple[Loc, float, float]] = [
+        (("cameras", i), c.rate_hz, c.max_age_s) for i, c in enumerate(file.cameras)
+    ]
     streams += [(("state", i), s.rate_hz, s.max_age_s) for i, s in enumerate(file.state)]
+    stops = enumerate(file.safety.stops)
+    streams += [(("safety", "stops", i), s.rate_hz, s.max_age_s) for i, s in stops]
     for loc, rate_hz, max_age_s in streams:
         if max_age_s < 1 / rate_hz:
             problems.add(

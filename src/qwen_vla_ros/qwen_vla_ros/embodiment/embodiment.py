@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qwen_vla_ros.embodiment.backend import load_backend
 from qwen_vla_ros.embodiment.schema import CameraSpec, ChannelSpec, EmbodimentFile
 from qwen_vla_ros.embodiment.urdf import Urdf
 from qwen_vla_ros.errors import EmbodimentError
@@ -61,6 +62,12 @@ class Embodiment:
     def has_base(self) -> bool:
         """Whether the actions are waypoints of a planar base."""
         return self.file.safety.base is not None
+
+    @cached_property
+    def ends(self) -> str:
+        """Why a motion ends although the gate is lost; empty where a monitor must end it."""
+        reasons = [load_backend(output.backend).ends for output in self.file.command.outputs]
+        return "" if "" in reasons else "; ".join(dict.fromkeys(reasons))
 
     @property
     def world(self) -> str:

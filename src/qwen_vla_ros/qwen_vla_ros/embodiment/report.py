@@ -54,9 +54,15 @@ def _foot(embodiment: Embodiment) -> RenderableType:
         if safety.stop_heartbeat_s is None
         else f"a stop input silent for {safety.stop_heartbeat_s:g} s stops the robot"
     )
+    stops = "".join(
+        f"\nStop input '{stop.name}': {stop.topic} stops the robot unless {stop.field} is "
+        f"{str(stop.runs_when).lower()}, and when silent for {stop.max_age_s:g} s."
+        for stop in safety.stops
+    )
     return Text(
         f"\nA chunk is played for at most {safety.max_observation_age_s:g} s after its "
-        f"observation; {heartbeat}.\nThis stop keeps the power on. It is not an emergency stop."
+        f"observation; {heartbeat}.{stops}\n"
+        "This stop keeps the power on. It is not an emergency stop."
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from qwen_vla_ros.plugins import plugin_names
@@ -17,6 +17,8 @@ _NAME = r"^[a-z][a-z0-9_]{0,63}$"
 _TOPIC = r"^/?[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*$"
 _FRAME = r"^([A-Za-z0-9_][A-Za-z0-9_/.-]{0,254})?$"
 _URDF = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\.(urdf|xacro)$"
+_TYPE = r"^[a-z][a-z0-9_]*/msg/[A-Z][A-Za-z0-9]*$"
+_FIELD = r"^[a-z][a-z0-9_]*(\.([a-z][a-z0-9_]*|[0-9]{1,3}))*$"
 _LINE = r"^[^\x00-\x1f\x7f-\x9f]+$"
 _TAG = r"^[^\x00-\x1f<>|]+$"
 PATTERNS = {
@@ -24,6 +26,8 @@ PATTERNS = {
     _TOPIC: "is no topic name. Allowed: words of letters, digits and _ with / between them.",
     _FRAME: "is no frame name. Allowed: letters, digits and _ / . - in it.",
     _URDF: "is no URDF file. Allowed: a file name without folder, ending in .urdf or .xacro.",
+    _TYPE: "is no message type. Allowed: package/msg/Name, such as std_msgs/msg/Bool.",
+    _FIELD: "is no field of a message. Allowed: names and places with . between, as buttons.4",
     _LINE: "holds a control character; it is one line of text.",
     _TAG: "holds a control character or one of < > |, which the prompt is built with.",
 }
@@ -52,6 +56,12 @@ def _one_of(package: str) -> AfterValidator:
         return name
 
     return AfterValidator(check)
+
+
+def _true_false_or_whole(value: object) -> object:
+    if not isinstance(value, bool | int):
+        raise PydanticCustomError("literal_error", "", {"expected": "true, false, a whole number"})
+    return value
 
 
 JOINT_KINDS = ("joint_position", "gripper")
@@ -152,11 +162,13 @@ class CommandSpec(Section):
     """How commands leave the gate.
 
     `timeout_s` is how long after its last command the driver of a base stops by itself, where it
-    cannot be asked for that.
+    cannot be asked for that. `controller_manager` is who is asked to deactivate the controllers of
+    a robot that moves on although it is held (absent: nobody).
     """
 
     rate_hz: Rate
     timeout_s: Seconds | None = None
+    controller_manager: RosTopic | None = None
     outputs: Annotated[tuple[OutputSpec, ...], Field(min_length=1)]
 
 
@@ -180,18 +192,35 @@ class BaseLimits(Section):
     angular_acceleration: Positive
 
 
+class StopSpec(Section):
+    """A topic that stops the robot: an emergency stop's state, a button that must be held.
+
+    `field` is where the message says so, `runs_when` the one value with which the robot may run:
+    any other stops it, and so does silence for `max_age_s`.
+    """
+
+    name: Name
+    topic: RosTopic
+    type: Annotated[str, Field(pattern=_TYPE, max_length=255)]
+    field: Annotated[str, Field(pattern=_FIELD, max_length=255)]
+    runs_when: Annotated[bool | int, BeforeValidator(_true_false_or_whole)]
+    rate_hz: Rate
+    max_age_s: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+
 class SafetySpec(Section):
     """What the gate never lets pass.
 
     `max_observation_age_s` is how long after its observation a chunk may still be played;
     `stop_heartbeat_s` is how old the stop input may grow before it counts as asserted (absent: the
-    stop input is listened to, but need not be alive).
+    stop input is listened to, but need not be alive); `stops` are further stop inputs.
     """
 
     joints: dict[Name, JointLimits] = Field(default_factory=dict)
     base: BaseLimits | None = None
     max_observation_age_s: Annotated[float, Field(gt=0, le=2, allow_inf_nan=False)]
     stop_heartbeat_s: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
+    stops: Annotated[tuple[StopSpec, ...], Field(max_length=16)] = ()
 
 
 class SimulationSpec(Section):

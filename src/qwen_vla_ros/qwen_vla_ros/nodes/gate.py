@@ -12,32 +12,32 @@ import numpy as np
 from nav_msgs.msg import Odometry
 from qwen_vla_msgs.msg import ActionChunk as ActionChunkMessage
 from rclpy.logging import get_logger
-from rclpy.qos import DurabilityPolicy
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from qwen_vla_ros.clock import ns_from_stamp
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import NotReadyError
-from qwen_vla_ros.options import NodeOptions
+from qwen_vla_ros.options import GateOptions
 from qwen_vla_ros.ros.commands import gate_outputs
+from qwen_vla_ros.ros.controller_clock import listen_to_clock
+from qwen_vla_ros.ros.controller_switch import ControllerSwitch
 from qwen_vla_ros.ros.conversions import chunk_from_message, planar_pose
 from qwen_vla_ros.ros.graph import Publishers
 from qwen_vla_ros.ros.lifecycle import ManagedNode
 from qwen_vla_ros.ros.parameters import declare
 from qwen_vla_ros.ros.priority import raise_priority, settle_memory
 from qwen_vla_ros.ros.process import REST_TIMEOUT_S, main_of
-from qwen_vla_ros.ros.qos import CHUNKS, LATCHED_STOP, SENSOR, STOP
+from qwen_vla_ros.ros.qos import CHUNKS, SENSOR
 from qwen_vla_ros.ros.safety_report import SafetyReport
 from qwen_vla_ros.ros.state_source import StateSource
+from qwen_vla_ros.ros.stop_inputs import StopInputs
 from qwen_vla_ros.safety.arms import Arms
 from qwen_vla_ros.safety.base import Base
 from qwen_vla_ros.safety.joint_monitor import JointMonitor
 from qwen_vla_ros.safety.latch import Cause
 from qwen_vla_ros.safety.robot_gate import RobotGate
 
-STOP_TOPIC = "~/input/stop"
 CHUNK_TOPIC = "~/input/action_chunk"
 LOOK = 0.125
 """In periods: how often the gate is asked whether a new cell of its grid has begun. The grid is of
@@ -51,7 +51,7 @@ class GateNode(ManagedNode):
 
     def __init__(self) -> None:
         super().__init__("gate")
-        self._settings = declare(self, NodeOptions)
+        self._settings = declare(self, GateOptions)
         self._made: RobotGate | None = None
         self._last_reject = ""
         self._left_s = 0.0
@@ -69,16 +69,15 @@ class GateNode(ManagedNode):
         self._embodiment = load_embodiment(self._settings.embodiment)
         self._made = RobotGate(self._embodiment)
         self._outputs = gate_outputs(self, self._embodiment, self._made.stop)
+        self._switch = ControllerSwitch(self, self._embodiment)
         self._listen_to_sensors(self._made.limb)
-        self._report = SafetyReport(self, self._embodiment.name, self._made)
+        lost = self._settings.restarted_after
+        self._report = SafetyReport(self, self._embodiment.name, self._made, lost)
         self._chunks = self.create_ear(ActionChunkMessage, CHUNK_TOPIC, CHUNKS)
-        # The quality of service matches every publisher of a stop.
-        self._stops = [self.create_ear(Bool, STOP_TOPIC, STOP)]
+        self._stops = StopInputs(self, self._embodiment, self._made)
         self._policies = Publishers(self, CHUNK_TOPIC)
-        self._buttons = Publishers(self, STOP_TOPIC)
         self._sources = [StateSource(self, each) for each in self._embodiment.file.state]
         self._hear_and_look = self.guarded(self._take_in)
-        self._hears_latched_stop = False
         self.create_service(Trigger, "~/arm", self._on_arm)
         self.create_service(Trigger, "~/stop", self._on_stop)
         self.create_steady_timer(LOOK / self._embodiment.file.command.rate_hz, self._tick)
@@ -87,13 +86,16 @@ class GateNode(ManagedNode):
 
     def on_start(self) -> None:
         """Refuse unless the robot's driver is there, rests, and nobody else commands it."""
-        self._listen_for_latched_stop()
+        self._stops.require_ready()
         for source in self._sources:
             source.require_ready()
         for output in self._outputs.values():
             output.require_ready()
-        if missing := self._gate.limb.missing(time.monotonic_ns()):
-            raise NotReadyError(missing)
+        self._switch.require_ready()
+        # What is stamped by another clock is not taken in, and would be called missing.
+        why_not = self._gate.clock.why_not or self._gate.limb.missing(time.monotonic_ns())
+        if why_not:
+            raise NotReadyError(why_not)
 
     def on_stop(self) -> None:
         """Brake; the ticks go on until the robot rests."""
@@ -124,6 +126,9 @@ class GateNode(ManagedNode):
     # Inputs ----------------------------------------------------------------------------------
 
     def _listen_to_sensors(self, limb: Arms | Base) -> None:
+        self._max_age_s = {each.topic: each.max_age_s for each in self._embodiment.file.state}
+        for output in self._embodiment.file.command.outputs:
+            listen_to_clock(self, output, self._on_stamp)
         if isinstance(limb, Base):
             self.create_subscription(
                 Odometry, limb.topic, partial(self._on_odometry, limb), SENSOR
@@ -133,12 +138,17 @@ class GateNode(ManagedNode):
             callback = partial(self._on_joint_state, monitor)
             self.create_subscription(JointState, monitor.topic, callback, SENSOR)
 
+    def _on_stamp(self, topic: str, stamp_ns: int) -> None:
+        self._gate.clock.hear(topic, stamp_ns, self.now_ns(), self._max_age_s.get(topic))
+
     def _on_joint_state(self, monitor: JointMonitor, message: JointState) -> None:
+        stamp_ns = ns_from_stamp(message.header.stamp)
+        self._on_stamp(monitor.topic, stamp_ns)
         monitor.observe(
             message.name,
             message.position,
             message.velocity,
-            ns_from_stamp(message.header.stamp),
+            stamp_ns,
             self.now_ns(),
             time.monotonic_ns(),
         )
@@ -146,18 +156,14 @@ class GateNode(ManagedNode):
     def _on_odometry(self, base: Base, message: Odometry) -> None:
         twist = np.array([message.twist.twist.linear.x, message.twist.twist.angular.z])
         stamp_ns = ns_from_stamp(message.header.stamp)
+        self._on_stamp(base.topic, stamp_ns)
         base.observe(planar_pose(message), twist, stamp_ns, self.now_ns(), time.monotonic_ns())
 
     def _take_in(self) -> None:
         """Hear what was said since the last tick, and look who is there."""
         self._gate.on_chunk_publishers(self._policies.look())
-        self._gate.on_stop_publishers(self._buttons.look())
+        self._stops.take()
         self._gate.on_outside(self._find_outside() if self.is_active else [])
-        for ear in self._stops:
-            for message, source in ear.take():
-                self._gate.on_stop_input(
-                    is_asserted=message.data, steady_ns=time.monotonic_ns(), source=source
-                )
         for message, source in self._chunks.take():
             self._on_chunk(message, source)
 
@@ -181,21 +187,6 @@ class GateNode(ManagedNode):
         self._last_reject = verdict.cause
         if verdict.cause and self._gate.latch.is_armed:
             self._report.tell()  # the policy must not build on what is not played
-
-    def _listen_for_latched_stop(self) -> None:
-        """Hear what a latched publisher said before this node was there (G5).
-
-        Only once there is one: with any other publisher such a subscription does not match, and
-        both sides would complain.
-        """
-        topic = self.resolve_topic_name(STOP_TOPIC)
-        publishers = self.get_publishers_info_by_topic(topic)
-        is_latched = any(
-            info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for info in publishers
-        )
-        if is_latched and not self._hears_latched_stop:
-            self._hears_latched_stop = True
-            self._stops.append(self.create_ear(Bool, STOP_TOPIC, LATCHED_STOP))
 
     def _on_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._gate.stop(Cause("stop_request", "somebody asked for a stop"))
@@ -223,10 +214,11 @@ class GateNode(ManagedNode):
         self._hear_and_look()
         for output, command in self._gate.tick(now_ns, steady_ns):
             self._outputs[output.topic].publish(command)
+        self._switch.look(self._gate.latch)
         self._tell_changes()
 
     def _repeat(self) -> None:
-        self._listen_for_latched_stop()
+        self._stops.listen_for_latched()
         self._report.repeat(self._inactive())
 
     def _tell_changes(self) -> None:

@@ -25,7 +25,7 @@ from qwen_vla_ros.ros.qos import COMMAND
 from qwen_vla_ros.safety.silence import SilenceWatch, silence_s
 
 LOOK_S = 0.01
-TELL_NS = NS_PER_S // 10
+TELL_NS = NS_PER_S // 20
 """The gate is told so often that somebody stands by; from the loop that does so (W3)."""
 
 
@@ -35,9 +35,9 @@ class MonitorNode(Node):
     def __init__(self) -> None:
         super().__init__("monitor")
         embodiment = load_embodiment(declare(self, NodeOptions).embodiment)
-        if not embodiment.has_base:
+        if embodiment.ends:
             raise QwenVlaError(
-                f"monitor: {embodiment.name} has no base; what is sent to joints ends by itself."
+                f"monitor: {embodiment.name} needs none; without its gate {embodiment.ends}."
             )
         command = embodiment.file.command
         self._watch = SilenceWatch(silence_s(1.0 / command.rate_hz))

@@ -103,7 +103,7 @@ def gate_outputs(
         output.topic: Output(
             node,
             output,
-            Standby(node, output.topic, command.timeout_s, stop) if embodiment.has_base else None,
+            Standby(node, output.topic, command.timeout_s, stop) if not embodiment.ends else None,
         )
         for output in command.outputs
     }

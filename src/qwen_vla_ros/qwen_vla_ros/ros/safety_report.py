@@ -24,7 +24,16 @@ DIAGNOSTICS_EVERY = 5
 class SafetyReport:
     """Tells the state of a gate: as SafetyState, on /diagnostics, and once in the log."""
 
-    def __init__(self, node: Node, robot: str, gate: RobotGate) -> None:
+    def __init__(self, node: Node, robot: str, gate: RobotGate, lost: str = "") -> None:
+        """Tell what `gate` thinks.
+
+        Args:
+            node: Who speaks.
+            robot: Name of the robot.
+            gate: The gate.
+            lost: How the gate before this one ended, where it was started again.
+        """
+        self._lost = lost
         self._node = node
         self._robot = robot
         self._gate = gate
@@ -78,8 +87,12 @@ class SafetyReport:
     def _cause(self, inactive: str) -> Cause:
         """Return the cause in force, with all that is known about it."""
         latch = self._gate.latch
-        if inactive and latch.cause is NOT_ARMED:
-            return Cause("not_active", inactive)
+        if latch.cause is NOT_ARMED:
+            again = f"the gate was started again after it ended with {self._lost}"
+            if inactive:
+                return Cause("not_active", f"{inactive}; {again}" if self._lost else inactive)
+            if self._lost:
+                return Cause("restarted", f"{again}: arm it to let it move")
         return Cause(latch.cause.name, latch.detail)
 
     def _tell_diagnostics(self, cause: Cause) -> None:

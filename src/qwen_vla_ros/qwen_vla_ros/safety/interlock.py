@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Self
 
 from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.safety.latch import Cause, Latch, Level
-from qwen_vla_ros.safety.stop_input import STOP_INPUT, StopInput
+from qwen_vla_ros.safety.stop_input import StopInput
 from qwen_vla_ros.safety.watchdog import ClockGuard, Freshness, Lasting
 
 EARLIEST = 0.2
@@ -23,6 +24,9 @@ STOPPING_NS = 3 * NS_PER_S // 10
 """How long a robot may still be seen moving after its command has come to rest (G6, W12)."""
 SILENCE_PATIENCE_S = 10.0
 """A policy that is silent for so long is gone, and nobody expects it to move the robot again."""
+STILL_MOVING = Cause(
+    "still_moving", "the robot moves although it is held: use its emergency stop", is_grave=True
+)
 LIMITED = Cause("limited", "the policy asks for more than the envelope allows")
 POLICY_SILENT = Cause(
     "policy_silent", "the last chunk is over and the policy sent no other", SILENCE_PATIENCE_S
@@ -68,7 +72,11 @@ class Interlock:
     """The part of a gate that arm and base share; its latch decides whether anything moves."""
 
     def __init__(
-        self, period_s: float, max_chunk_age_s: float, stop_heartbeat_s: float | None
+        self,
+        period_s: float,
+        max_chunk_age_s: float,
+        stop_heartbeat_s: float | None,
+        named_stops: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """Watch with these times, all in seconds.
 
@@ -76,6 +84,7 @@ class Interlock:
             period_s: Nominal time between two ticks.
             max_chunk_age_s: How long a chunk may be played after it arrived.
             stop_heartbeat_s: How old the stop input may grow; None when it need not be alive.
+            named_stops: How old each further stop input may grow.
         """
         self.latch = Latch()
         self.counters = Counters()
@@ -85,7 +94,9 @@ class Interlock:
         self._clock = ClockGuard()
         self._last_tick_ns: int | None = None
         self._chunk = Freshness(max_chunk_age_s)
-        self._stop_input = StopInput(stop_heartbeat_s)
+        self._stop_inputs = {"": StopInput(stop_heartbeat_s)} | {
+            name: StopInput(heartbeat_s, name) for name, heartbeat_s in named_stops.items()
+        }
         self._still_moving = Lasting(STOPPING_NS)
         self._said_stop = Lasting(SAY_STOP_NS)
 
@@ -94,21 +105,25 @@ class Interlock:
         """Make the interlock of one robot."""
         safety = embodiment.file.safety
         period_s = 1.0 / embodiment.file.command.rate_hz
-        return cls(period_s, safety.max_observation_age_s, safety.stop_heartbeat_s)
+        named_stops = {stop.name: stop.max_age_s for stop in safety.stops}
+        return cls(period_s, safety.max_observation_age_s, safety.stop_heartbeat_s, named_stops)
 
     def on_chunk(self, steady_ns: int) -> None:
         """Note that a chunk was accepted."""
         self._chunk.renew(steady_ns)
 
-    def on_stop_input(self, *, is_asserted: bool, steady_ns: int, source: Hashable = "") -> None:
-        """Take in what one publisher says on the stop input; its first edge is latched (G4)."""
-        self._stop_input.hear(source, is_asserted=is_asserted, steady_ns=steady_ns)
+    def on_stop_input(
+        self, *, is_asserted: bool, steady_ns: int, source: Hashable = "", name: str = ""
+    ) -> None:
+        """Take in what one publisher says on a stop input; its first edge is latched (G4)."""
+        stop_input = self._stop_inputs[name]
+        stop_input.hear(source, is_asserted=is_asserted, steady_ns=steady_ns)
         if is_asserted:
-            self.latch.trip(STOP_INPUT)
+            self.latch.trip(stop_input.asserted)
 
-    def on_stop_publishers(self, present: Collection[Hashable]) -> None:
-        """Take in who publishes on the stop input now."""
-        self._stop_input.see(present)
+    def on_stop_publishers(self, present: Collection[Hashable], name: str = "") -> None:
+        """Take in who publishes on a stop input now."""
+        self._stop_inputs[name].see(present)
 
     def has_policy(self, steady_ns: int) -> bool:
         """Whether a chunk came lately by our own clock, whatever its stamps say (W1)."""
@@ -122,7 +137,7 @@ class Interlock:
         self._last_tick_ns = steady_ns
         jump_s = self._clock.step(now_ns, steady_ns)
         tick = Tick(elapsed_s, clock_jumped=jump_s != 0)
-        tick.stop(self._stop_input.cause(steady_ns), *self.outside)
+        tick.stop(*(each.cause(steady_ns) for each in self._stop_inputs.values()), *self.outside)
         if tick.clock_jumped:
             tick.stop(Cause("clock_jump", f"ROS time jumped by {jump_s:+.3f} s"))
         if self._clock.is_paused(steady_ns):
@@ -144,7 +159,7 @@ class Interlock:
         is_wrong = not is_commanded and not is_still and self.latch.level >= Level.HOLD
         if not self._still_moving.stands(steady_ns, is_so=is_wrong):
             return None
-        return Cause("still_moving", "the robot moves although it is held: use its emergency stop")
+        return STILL_MOVING
 
     def is_quiet(self, *, is_commanded: bool, steady_ns: int) -> bool:
         """Whether a stop has been said for long enough that nothing more is sent.

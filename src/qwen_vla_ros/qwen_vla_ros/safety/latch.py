@@ -33,11 +33,13 @@ class Cause:
         name: Short and stable, for programs.
         detail: One sentence, for people.
         patience_s: Seconds after which a hold for this cause becomes a stop; never, by default.
+        is_grave: Whether stopping was not enough, so that it takes the place of a stop's cause.
     """
 
     name: str
     detail: str
     patience_s: float = float("inf")
+    is_grave: bool = False
 
 
 WELL = Cause("", "")
@@ -54,6 +56,7 @@ class Latch:
     def __init__(self) -> None:
         self._level = Level.STOP
         self._cause = NOT_ARMED
+        self._before: tuple[Cause, ...] = ()
         self._standing: tuple[Cause, ...] = ()
         self._well_since_ns: int | None = None
         self._held_since_ns = 0
@@ -68,7 +71,7 @@ class Latch:
 
     @property
     def cause(self) -> Cause:
-        """The first cause of the level in force; it stays until the level changes."""
+        """The first cause of the level in force; it stays until the level changes, or worse."""
         return self._cause
 
     @property
@@ -78,9 +81,9 @@ class Latch:
 
     @property
     def detail(self) -> str:
-        """One sentence about the cause, and about other reasons to stop that stand now."""
-        others = [cause.detail for cause in self._standing if cause != self._cause]
-        return "; also ".join([self._cause.detail, *others])
+        """One sentence about the cause, and about other reasons that stand or came first."""
+        all_causes = (self._cause, *self._before, *self._standing)
+        return "; also ".join(dict.fromkeys(cause.detail for cause in all_causes))
 
     def update(self, steady_ns: int, stops: Sequence[Cause], holds: Sequence[Cause]) -> None:
         """Take in one tick's findings.
@@ -91,9 +94,9 @@ class Latch:
             holds: Reasons to hold that stand now, the most telling first.
         """
         self._standing = tuple(stops)
-        if stops:
-            self.trip(stops[0])
-        elif self._well_since_ns is None:
+        for cause in stops:
+            self.trip(cause)
+        if not stops and self._well_since_ns is None:
             self._well_since_ns = steady_ns
         if self._level is Level.STOP:
             # The cause stays the first one; what became known of it since is told.
@@ -108,10 +111,15 @@ class Latch:
             self._become(Level.OK, WELL)
 
     def trip(self, cause: Cause) -> None:
-        """Stop, now. A latched stop keeps its first cause; the time to get well restarts."""
+        """Stop, now; the time to get well restarts.
+
+        A latched stop keeps its first cause, unless a grave one says that it stopped nothing.
+        """
         self._well_since_ns = None
         if self._level is not Level.STOP:
             self._become(Level.STOP, cause)
+        elif cause.is_grave and not self._cause.is_grave:
+            self._before, self._cause = (self._cause,), cause
 
     def note_limited(self, steady_ns: int, cause: Cause) -> None:
         """Note that a command had to be limited in this tick."""
@@ -163,3 +171,4 @@ class Latch:
     def _become(self, level: Level, cause: Cause) -> None:
         self._level = level
         self._cause = cause
+        self._before = ()

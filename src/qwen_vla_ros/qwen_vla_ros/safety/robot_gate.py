@@ -16,6 +16,7 @@ from qwen_vla_ros.safety.arms import Arms
 from qwen_vla_ros.safety.base import Base
 from qwen_vla_ros.safety.interlock import Counters
 from qwen_vla_ros.safety.latch import Cause, Latch
+from qwen_vla_ros.safety.shared_clock import SharedClock
 from qwen_vla_ros.types import ActionChunk
 
 CONFLICT_NS = NS_PER_S
@@ -33,6 +34,7 @@ class RobotGate:
         """
         self.limb: Arms | Base = Base(embodiment) if embodiment.has_base else Arms(embodiment)
         self.admission = Admission.from_embodiment(embodiment)
+        self.clock = SharedClock(1.0 / embodiment.file.command.rate_hz)
         self._period_ns = round(NS_PER_S / embodiment.file.command.rate_hz)
         self._cell = self._ticked_ns = 0
         self._outside: tuple[Cause, ...] = ()
@@ -84,15 +86,17 @@ class RobotGate:
         """Take in who publishes chunks now."""
         self.admission.on_publishers(present)
 
-    def on_stop_input(self, *, is_asserted: bool, steady_ns: int, source: Hashable = "") -> None:
-        """Take in what one publisher says on the stop input."""
+    def on_stop_input(
+        self, *, is_asserted: bool, steady_ns: int, source: Hashable = "", name: str = ""
+    ) -> None:
+        """Take in what one publisher says on a stop input; "" is the one of every robot."""
         self.limb.interlock.on_stop_input(
-            is_asserted=is_asserted, steady_ns=steady_ns, source=source
+            is_asserted=is_asserted, steady_ns=steady_ns, source=source, name=name
         )
 
-    def on_stop_publishers(self, present: Collection[Hashable]) -> None:
-        """Take in who publishes on the stop input now."""
-        self.limb.interlock.on_stop_publishers(present)
+    def on_stop_publishers(self, present: Collection[Hashable], name: str = "") -> None:
+        """Take in who publishes on a stop input now."""
+        self.limb.interlock.on_stop_publishers(present, name)
 
     def on_outside(self, causes: Sequence[Cause]) -> None:
         """Take in the reasons to stop that stand outside of what is watched here."""
@@ -110,6 +114,8 @@ class RobotGate:
         """
         was_armed = self.latch.is_armed
         if not was_armed:
+            if why_not := self.clock.why_not:
+                return why_not
             # What was said before somebody armed must not move anything.
             self.limb.clear()
             self.admission.forget()

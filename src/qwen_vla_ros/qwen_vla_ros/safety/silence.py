@@ -1,7 +1,7 @@
 """Who lets a base drive must go on speaking; who stands by ends the motion otherwise.
 
 A controller that is given twists keeps the last one until its own time-out, which is often half
-a second. Joint trajectories end at rest by themselves, and need nobody.
+a second. What is sent to joints ends by itself, and needs nobody.
 """
 
 from __future__ import annotations

@@ -19,4 +19,10 @@ def _read(message: Any, output: OutputSpec) -> JointTrajectory:
     return JointTrajectory(start_ns=0, joints=output.joints, points=(point,))
 
 
-BACKEND = Backend(moves="joints", type=TYPE, write=_write, read=_read)
+BACKEND = Backend(
+    moves="joints",
+    type=TYPE,
+    write=_write,
+    read=_read,
+    ends="a joint stays at the last position, one step of a period away at most",
+)

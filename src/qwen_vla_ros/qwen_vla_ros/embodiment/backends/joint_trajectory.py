@@ -54,4 +54,13 @@ def _duration(new: NewMessage, ns: int) -> Any:
     return new("builtin_interfaces/msg/Duration", sec=ns // NS_PER_S, nanosec=ns % NS_PER_S)
 
 
-BACKEND = Backend(moves="joints", type=TYPE, write=_write, read=_read, is_timed=True)
+BACKEND = Backend(
+    moves="joints",
+    type=TYPE,
+    write=_write,
+    read=_read,
+    ends="every message ends at rest",
+    is_timed=True,
+    state_topic="controller_state",
+    state_type="control_msgs/msg/JointTrajectoryControllerState",
+)
