@@ -21,12 +21,21 @@ class Succession:
     """Follows the chunks of one robot, from the policy's side."""
 
     def __init__(
-        self, schedule: ReplanSchedule, commitment: Commitment, playable_s: float
+        self,
+        schedule: ReplanSchedule,
+        commitment: Commitment,
+        playable_s: float,
+        max_age_s: float,
     ) -> None:
-        """Compose the two; a chunk is played for `playable_s` (s) after its observation."""
+        """Compose the two.
+
+        A chunk is played for `playable_s` (s) after its observation, while the robot moves; a
+        motion begins within `max_age_s` (s) of it.
+        """
         self._schedule = schedule
         self._commitment = commitment
         self._playable_s = playable_s
+        self._max_age_s = max_age_s
         self._spans = Recent(DEPTH)
         self._stamp_ns: int | None = None
 
@@ -45,12 +54,13 @@ class Succession:
             ReplanSchedule(embodiment.dt, file.prompt.execution_horizon, playable_s),
             Commitment(max_age_s, columns, lookahead_s),
             playable_s,
+            max_age_s,
         )
 
     def restart(self) -> None:
         """Begin an episode: nothing is in play, and the first question is due."""
         self._schedule.restart()
-        self._commitment.drop()
+        self._commitment.restart()
         self._stamp_ns = None
 
     def is_due(self, now_ns: int) -> bool:
@@ -67,17 +77,21 @@ class Succession:
     def lateness(self, chunk: ActionChunk, now_ns: int) -> str:
         """Say that nothing of a chunk would be played any more; empty while something would."""
         age_s = (now_ns - chunk.stamp_ns) / NS_PER_S
-        if chunk.rest or age_s < self._playable_s:
+        is_in_play = self._commitment.is_in_play(now_ns)
+        allowed_s = self._playable_s if is_in_play else self._max_age_s
+        if chunk.rest or age_s < allowed_s:
             return ""
-        return (
-            f"the answer came {age_s:.2f} s after its observation; a chunk is played for "
-            f"{self._playable_s:g} s"
-        )
+        what = "a chunk is played for" if is_in_play else "a motion begins within"
+        return f"the answer came {age_s:.2f} s after its observation; {what} {allowed_s:g} s"
 
     def on_chunk(self, chunk: ActionChunk, now_ns: int, thought_s: float) -> None:
         """Note an answer, in time or late; the policy thought for `thought_s` (s)."""
+        if self.lateness(chunk, now_ns):
+            # A cold one: nothing of it is played, and its time says nothing about the next one's.
+            self._schedule.restart()
+            return
         self._schedule.on_chunk(chunk.stamp_ns, now_ns, thought_s)
-        self._commitment.on_chunk(chunk)
+        self._commitment.on_chunk(chunk, now_ns)
         if self._stamp_ns is not None:
             self._spans.add((now_ns - self._stamp_ns) / NS_PER_S)
         self._stamp_ns = None if chunk.rest else chunk.stamp_ns

@@ -18,7 +18,7 @@ from qwen_vla_ros.safety.gate import Gate, Proposal
 from qwen_vla_ros.safety.interlock import Interlock, Tick
 from qwen_vla_ros.safety.joint_monitor import JointMonitor
 from qwen_vla_ros.safety.latch import Cause
-from qwen_vla_ros.safety.policy_monitor import PolicyMonitor
+from qwen_vla_ros.safety.policy_monitor import OUT_OF_REACH, PolicyMonitor
 from qwen_vla_ros.types import FloatArray
 
 FAR = 1e6
@@ -140,7 +140,7 @@ class ArmGate(Gate[JointCommand]):
         self._cell = 0
         self._reference: JointCommand | None = None
         self._wanted: FloatArray | None = None
-        self._policy = PolicyMonitor(envelope, period_s)
+        self._policy = PolicyMonitor(envelope.velocity, period_s)
         self._is_moved = False
 
     @classmethod
@@ -204,7 +204,8 @@ class ArmGate(Gate[JointCommand]):
     def on_chunk(self, actions: FloatArray, steady_ns: int) -> None:
         """Note that a chunk with these rows (H, c) was accepted."""
         self._interlock.on_chunk(steady_ns)
-        self._policy.on_chunk(actions, steady_ns)
+        if len(actions):
+            self._policy.on_chunk(actions, actions[0], steady_ns)
 
     def tick(
         self, now_ns: int, steady_ns: int, wanted: FloatArray | None, *, is_silent: bool = False
@@ -308,7 +309,9 @@ class ArmGate(Gate[JointCommand]):
             tick.stop(monitor.find_stuck(played))
             tick.hold(monitor.compare(played, steady_ns))
         if wanted is not None and self._is_moved:
-            tick.stop(self._policy.find_out_of_reach(wanted, self._reference.position))
+            distance = np.abs(wanted - self._reference.position)
+            is_far = bool((distance > OUT_OF_REACH * self._envelope.start_jump).any())
+            tick.stop(self._policy.find_out_of_reach(is_far=is_far))
             tick.hold(self._policy.find_oscillation(self._reference.velocity))
 
     def _judge_start(self, wanted: FloatArray) -> Cause | None:
