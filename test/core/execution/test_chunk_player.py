@@ -212,6 +212,16 @@ def test_a_motion_goes_on_no_longer_than_the_age_that_is_allowed():
     assert player.at(BEGIN + 399 * MS) is None
 
 
+def test_a_chunk_that_is_over_stays_over():
+    player = begin(NUMBERS)
+    for row in range(1, 17):
+        player.at(BEGIN + (20 * row + 7) * MS)
+    for k in range(50):
+        now = BEGIN + (320 + 20 * k) * MS
+        assert player.is_over(now)
+        assert player.at(now + 27 * MS) is None
+
+
 def test_what_was_seen_before_the_motion_began_begins_with_it():
     player = make_player()
     player.accept(make_chunk(actions=NUMBERS))
@@ -226,8 +236,8 @@ def test_an_answer_that_a_rest_overtook_goes_on_where_the_motion_ended():
         player.at(BEGIN + 20 * row * MS)
     assert player.at(BEGIN + 160 * MS) is None
     player.accept(make_chunk(BEGIN + 100 * MS, NUMBERS[5:]))
-    np.testing.assert_array_equal(player.at(BEGIN + 400 * MS), NUMBERS[7])
-    np.testing.assert_array_equal(player.at(BEGIN + 420 * MS), NUMBERS[8])
+    np.testing.assert_array_equal(player.at(BEGIN + 400 * MS), NUMBERS[8])
+    np.testing.assert_array_equal(player.at(BEGIN + 420 * MS), NUMBERS[9])
 
 
 def test_a_motion_that_is_offered_and_not_played_has_not_begun():

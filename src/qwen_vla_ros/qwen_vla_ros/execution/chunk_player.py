@@ -41,7 +41,9 @@ class ChunkPlayer:
 
     def is_over(self, now_ns: int) -> bool:
         """Say whether an episode is under way and its last chunk has no more to say at a time."""
-        return self._chunk is not None and self._placed(now_ns) is None
+        placed = self._placed(now_ns)
+        has_more = placed is not None and now_ns < end_ns(placed, self._max_age_s)
+        return self._chunk is not None and not has_more
 
     def accept(self, chunk: ActionChunk) -> None:
         """Play this chunk from now on; the one before, of whatever episode, is dropped."""
@@ -72,7 +74,9 @@ class ChunkPlayer:
         asks plays it, or calls `interrupt`.
         """
         chunk = self._placed(now_ns)
-        if chunk is None:
+        if chunk is None or now_ns >= end_ns(chunk, self._max_age_s):
+            if chunk is not None:
+                self._clock.end(end_ns(chunk, self._max_age_s))
             self.interrupt()
             return None
         self._clock.begin(now_ns)
@@ -84,15 +88,14 @@ class ChunkPlayer:
         return wanted
 
     def _placed(self, now_ns: int) -> ActionChunk | None:
-        """Return the chunk with the time of its first row as its stamp; None when it is over."""
+        """Return the chunk with the time of its first row as its stamp; None if it begins none."""
         chunk = self._chunk
         if chunk is None:
             return None
         is_old = now_ns - chunk.stamp_ns >= self._max_age_s * NS_PER_S
         if self._clock.stands and is_old:
             return None
-        placed = self._clock.placed(chunk, now_ns)
-        return placed if now_ns < end_ns(placed, self._max_age_s) else None
+        return self._clock.placed(chunk, now_ns)
 
     def _note(self, now_ns: int, wanted: FloatArray) -> None:
         last = self._handed

@@ -14,7 +14,8 @@ from qwen_vla_ros.types import ActionChunk, FloatArray
 
 DEPTH = 64
 LOOKAHEAD_PERIODS = 2.5
-"""How far ahead a gate of joints asks what is wanted."""
+SMOOTH_LOOKAHEAD_PERIODS = 3.0
+"""How far ahead a gate of joints asks what is wanted; the second where a jerk is declared."""
 
 
 class Succession:
@@ -48,7 +49,9 @@ class Succession:
         kinds: list[str] = [channel.kind for channel in file.action]
         columns = [kinds.index(kind) for kind in WAYPOINT_KINDS] if embodiment.has_base else ()
         # Bases are told their speed now, joints the curve that they are to follow.
-        ahead = 0.0 if embodiment.has_base else LOOKAHEAD_PERIODS
+        is_smooth = any(limit.jerk is not None for limit in file.safety.joints.values())
+        ahead = SMOOTH_LOOKAHEAD_PERIODS if is_smooth else LOOKAHEAD_PERIODS
+        ahead = 0.0 if embodiment.has_base else ahead
         lookahead_s = ahead / file.command.rate_hz
         return cls(
             ReplanSchedule(embodiment.dt, file.prompt.execution_horizon, playable_s),
