@@ -26,6 +26,7 @@ from qwen_vla_ros.safety.robot_gate import RobotGate
 from qwen_vla_ros.types import ActionChunk
 
 ROOT = Path(__file__).resolve().parents[2]
+TEST_ROBOTS = ROOT / "test" / "robots" / "embodiments"
 BEGIN_NS = 10**15
 STEADY_OFFSET_NS = 10**14
 """The steady clock is not ROS time; a test that mixes them up fails."""
@@ -44,16 +45,25 @@ def robots() -> list[str]:
 HEARD = {"joint_trajectory", "forward_position", "twist", "twist_stamped"}
 
 
+def all_robots() -> list[str]:
+    """Return those, and the robots that there are only to be attacked."""
+    return [*robots(), *sorted(path.stem for path in TEST_ROBOTS.glob("*.yaml"))]
+
+
+def file_of(name: str) -> Path:
+    shipped = ROOT / "config" / "embodiments" / f"{name}.yaml"
+    return shipped if shipped.is_file() else TEST_ROBOTS / f"{name}.yaml"
+
+
 @cache
 def embodiment_of(name: str) -> Embodiment:
-    return load_embodiment(name)
+    return load_embodiment(file_of(name))
 
 
 @cache
 def plain_file(name: str) -> dict[str, Any]:
     """Return the numbers of an embodiment file, read past the product's own reader."""
-    text = (ROOT / "config" / "embodiments" / f"{name}.yaml").read_text()
-    content: dict[str, Any] = yaml.safe_load(text)
+    content: dict[str, Any] = yaml.safe_load(file_of(name).read_text())
     return content
 
 
@@ -147,7 +157,14 @@ class Rig:
             limits = Limits.of_joints(output.joints, self.safety["joints"])
             self._places[output.topic] = part
             self.players[output.topic] = {
-                hz: Player(limits, hz, self.home[part], BEGIN_NS) for hz in self.rates
+                hz: Player(
+                    limits,
+                    hz,
+                    self.home[part],
+                    BEGIN_NS,
+                    None if load_backend(output.backend).is_timed else self.hz,
+                )
+                for hz in self.rates
             }
 
     # clocks ------------------------------------------------------------------------------------
@@ -241,7 +258,7 @@ class Rig:
         """
         self.ticks += 1
         cell_ns = BEGIN_NS + self.ticks * self.period_ns
-        self.advance(cell_ns + self.period_ns // 8 + late_ns)
+        self.advance(max(self._true_ns, cell_ns + self.period_ns // 8 + late_ns))
         self.sense()
         if not gate:
             return

@@ -181,6 +181,7 @@ class JointLimits(Section):
     acceleration: Positive
     start_jump: Positive
     tracking: Positive
+    jerk: Positive | None = None
 
 
 class BaseLimits(Section):

@@ -2,8 +2,9 @@
 
 A scripted expert plans anew several times a second, from observations that are a little old, for
 a robot that may have been held back. Three rules keep its chunks consistent:
-- While the robot follows, a new plan is the old one for the time that an answer may take, and
-  only then turns to the new goal: the switch from one chunk to the next has no seam.
+- While the robot follows, a new plan is what is played for the time that an answer may take, and
+  only then turns to the new goal: the switch from one chunk to the next has no seam. Where nobody
+  says what is played, it is taken to be the old plan, at its own time.
 - Going on from any point of a plan yields the rest of that plan, since each step depends on where
   the reference is and how fast, and on nothing else.
 - Where the robot did not follow, the plan begins again, at rest, where the robot is.
@@ -112,6 +113,7 @@ class Reference:
         goal: FloatArray,
         speed: FloatArray,
         acceleration: FloatArray,
+        played: FloatArray | None = None,
     ) -> FloatArray:
         """Plan from a time on and return the rows (horizon, J); row 0 is for `stamp_ns`.
 
@@ -121,9 +123,15 @@ class Reference:
             goal: Where to come to rest.
             speed: Bound per joint.
             acceleration: Bound per joint.
+            played: Rows (d, J) that are played from that time on, whatever is planned.
         """
-        # A robot at rest waits for the answer, too: what it missed of a start would be a jump.
-        kept = self._keep(stamp_ns) if start is None else np.tile(start, (self._committed + 1, 1))
+        if start is not None:
+            # By the time it moves, the next answer is there to go on with.
+            kept = np.tile(start, (self._committed + 1, 1))
+        elif played is not None and len(played) > 2:
+            kept = played[:-1]  # where a chunk ends, its last row holds
+        else:
+            kept = self._keep(stamp_ns)
         velocity = (kept[-1] - kept[-2]) / self._dt if len(kept) > 1 else np.zeros(goal.size)
         # Twice as far as asked, so that the next plan finds its committed rows in this one.
         steps = 2 * self._horizon - len(kept)

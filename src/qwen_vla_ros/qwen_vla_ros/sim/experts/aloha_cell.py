@@ -88,7 +88,7 @@ class Expert:
         self,
         observation: Observation,
         prompt: Prompt,
-        committed: FloatArray | None = None,  # noqa: ARG002 - an expert plans from what is
+        committed: FloatArray | None = None,
     ) -> ActionChunk:
         """Propose the next rows.
 
@@ -105,7 +105,8 @@ class Expert:
         self._script.advance(sensed)
         if self._script.is_finished(sensed):
             return rest_chunk(observation.stamp_ns, self._embodiment.dt, self._embodiment.channels)
-        rows = self._plan(observation.stamp_ns, joints, sensed)
+        played = None if committed is None else self._embodiment.joints_from_channels(committed)
+        rows = self._plan(observation.stamp_ns, joints, sensed, played)
         return ActionChunk(
             stamp_ns=observation.stamp_ns,
             dt=self._embodiment.dt,
@@ -154,10 +155,16 @@ class Expert:
 
     # Planning --------------------------------------------------------------------------------
 
-    def _plan(self, stamp_ns: int, joints: FloatArray, sensed: SensedState) -> FloatArray:
-        """Return the next rows (H, J)."""
+    def _plan(
+        self,
+        stamp_ns: int,
+        joints: FloatArray,
+        sensed: SensedState,
+        played: FloatArray | None,
+    ) -> FloatArray:
+        """Return the next rows (H, J); `played` (d, J) is what is played of the last ones."""
         grips = self._script.grips()
-        planned = self._reference.position_at(stamp_ns)
+        planned = self._reference.position_at(stamp_ns) if played is None else played[0]
         start = self._restart(planned, joints, grips, is_still=sensed.is_still)
         if start is not None:
             here = self._began = start
@@ -174,7 +181,7 @@ class Expert:
         speed = share_speed(goal - here, self._speed, list(self._arms.values()))
         if not self._is_trusted:
             speed = CAUTION * speed
-        return self._reference.plan(stamp_ns, start, goal, speed, self._acceleration)
+        return self._reference.plan(stamp_ns, start, goal, speed, self._acceleration, played)
 
     def _restart(
         self,
