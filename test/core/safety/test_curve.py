@@ -139,11 +139,11 @@ def test_a_declared_jerk_is_kept_and_so_is_all_else(make_rig, attack):
         deliveries.append((rig.now_ns + int(rng.uniform(0, 5 * MS)), message))
     assert rig.interlock.counters.violations == 0
     ends = [*(at for at, _ in deliveries[1:]), deliveries[-1][0] + 300 * MS]
-    track = np.array(
+    track = np.concatenate(
         [
-            set_point(message, time_ns)
+            set_points(message, np.arange(-(-at // MS) * MS, end, MS))
             for (at, message), end in zip(deliveries, ends, strict=True)
-            for time_ns in range(-(-at // MS) * MS, end, MS)
+            if end > -(-at // MS) * MS
         ]
     )
     found = worst(track, LIMITS)
