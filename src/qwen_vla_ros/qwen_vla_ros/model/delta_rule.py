@@ -37,6 +37,10 @@ def gated_delta_rule(
         decay: Logarithm of the decay, at most 0; (B, L, N).
         beta: Learning rate, from 0 to 1; (B, L, N).
     """
+    if torch.is_autocast_enabled(query.device.type):
+        # Sums over a whole prompt: what trains in half precision is whole here, too.
+        with torch.autocast(query.device.type, enabled=False):
+            return gated_delta_rule(query, key, value, decay, beta)
     batch, length, heads, width = value.shape
     shared = heads // key.shape[2]
     # Work inside of a chunk grows with its length, work between chunks with the width of a head.

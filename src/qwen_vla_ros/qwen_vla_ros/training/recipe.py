@@ -1,0 +1,82 @@
+"""What `qwen-vla train` is told: one YAML file, or a robot and its data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from qwen_vla_ros.training.objective import ObjectiveConfig
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """Demonstrations of one robot.
+
+    Attributes:
+        robot: Name or path of its embodiment file.
+        data: Folder with its demonstrations.
+        share: Of every batch, relative to the other sources.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    robot: str
+    data: Annotated[Path, Field(strict=False)]
+    share: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One stage of training, from a model to a checkpoint.
+
+    Attributes:
+        sources: Each has a fixed share of every batch.
+        stage: Of the paper; written into the checkpoint.
+        preset: Of the model that is begun with.
+        checkpoint: Weights to go on from, instead of a fresh `preset`.
+        steps: Of the optimiser.
+        batch_size: Examples per step.
+        learning_rate: At its highest, of the decoder and the heads.
+        backbone_learning_rate: The same of the backbone.
+        warm_up_steps: Until the learning rate is there; then it falls as a cosine to `floor`.
+        floor: Share of the learning rate that is left in the end.
+        weight_decay: Of matrices.
+        clip_norm: Of the gradient.
+        ema_decay: Of the mean of the weights, which is what is kept.
+        precision: What is multiplied in; weights and their means are float32.
+        blind_share: Share of the prompts that do not tell the state.
+        scene_share: Share of the examples that are scattered scenes, which only say where things
+            are.
+        seed: Of everything that is drawn.
+        objective: What is asked.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    sources: Annotated[tuple[SourceConfig, ...], Field(min_length=1, max_length=64)]
+    stage: Literal["t2a", "cpt", "sft"] = "sft"
+    preset: str = "nano"
+    checkpoint: Annotated[Path, Field(strict=False)] | None = None
+    steps: Count = 10_000
+    batch_size: Count = 64
+    learning_rate: Rate = 6e-4
+    backbone_learning_rate: Rate = 6e-4
+    warm_up_steps: Annotated[int, Field(ge=0)] = 200
+    floor: Share = 0.03
+    weight_decay: Weight = 0.02
+    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    blind_share: Share = 0.1
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
