@@ -6,7 +6,7 @@ M things that an instruction names, C cameras, V image tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -24,9 +24,6 @@ from qwen_vla_ros.prompt.build import build_prompt, without_state
 from qwen_vla_ros.training.example import Example
 from qwen_vla_ros.training.grounding import CAMERAS, NAMED, cell_targets
 
-MULTIPLE = 32
-"""Prompts are padded to a multiple of this many tokens, so that few shapes occur."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -40,7 +37,7 @@ class Batch:
         cells: What every image token has in it of every thing, see `grounding`; (V, N, 3).
         places: Column and row of the things that the instruction is about, in every picture, 0 to
             1; not finite where there is no such picture or thing; (B, M, C, 2).
-        robots: Which robot each example is of, by its number among the sources; (B,).
+        kinds: Robot and phase of each example, for reports; (B,).
     """
 
     inputs: Inputs
@@ -49,26 +46,25 @@ class Batch:
     mask: Tensor
     cells: Tensor
     places: Tensor
-    robots: Tensor
+    kinds: tuple[str, ...]
 
     def to(self, device: torch.device, levels: Tensor) -> Batch:
         """Return the batch on a device, with its pixels looked up in `levels` (3, 256) there."""
-        moved: dict[str, Any] = {
-            part.name: getattr(self, part.name).to(device, non_blocking=True)
-            for part in fields(self)
-            if part.name != "inputs"
-        }
-        inputs = replace(self.inputs.to(device), stills=look_up(moved["pixels"], levels))
-        return Batch(inputs=inputs, **moved)
+        moved = self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        inputs = moved.inputs.to(device)
+        return replace(moved, inputs=replace(inputs, stills=look_up(moved.pixels, levels)))
 
     def pin_memory(self) -> Batch:
         """Return the batch where a GPU can fetch it while it computes."""
-        pinned: dict[str, Any] = {
-            part.name: getattr(self, part.name).pin_memory()
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, move: Callable[[Tensor], Tensor]) -> Batch:
+        tensors: dict[str, Any] = {
+            part.name: move(value)
             for part in fields(self)
-            if part.name != "inputs"
+            if isinstance(value := getattr(self, part.name), Tensor)
         }
-        return Batch(inputs=self.inputs, **pinned)
+        return replace(self, **tensors)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +77,7 @@ class Reader:
         normalization: By name of the robot.
         horizon: H, the longest chunk of any robot.
         width: K.
+        length: Tokens that prompts are padded to, so that every batch has the same shapes.
         things: Names that occur in `Example.places`, of all robots; their order is N's.
         blind_share: Share of the prompts that do not tell the state: a robot whose joints say
             where the object is need not look, and in training they say so too often.
@@ -91,22 +88,21 @@ class Reader:
     normalization: Mapping[str, Normalization]
     horizon: int
     width: int
+    length: int
     things: Sequence[str]
     blind_share: float = 0.0
 
     def read(
-        self,
-        examples: Sequence[tuple[Embodiment, int, Example]],
-        rng: np.random.Generator,
+        self, examples: Sequence[tuple[Embodiment, Example]], rng: np.random.Generator
     ) -> Batch:
-        """Return examples, each with its robot and that robot's number, as one batch."""
+        """Return examples, each with its robot, as one batch."""
         samples: list[tuple[PromptTokens, Patches]] = []
         count, merge = len(examples), self.images.vision.spatial_merge_size
         actions = np.zeros((count, self.horizon, self.width), np.float32)
         mask = np.zeros((count, self.horizon, self.width), np.bool_)
         places = np.full((count, NAMED, CAMERAS, 2), np.nan, np.float32)
         cells = []
-        for row, (robot, _, example) in enumerate(examples):
+        for row, (robot, example) in enumerate(examples):
             prompt = build_prompt(robot, example.instruction, example.observation.state)
             if rng.random() < self.blind_share:
                 prompt = without_state(prompt)
@@ -121,13 +117,13 @@ class Reader:
                 places[row, at, : len(seen)] = seen[:, self.things.index(thing)]
         pixels = np.concatenate([patches.pixels for _, patches in samples])
         return Batch(
-            inputs=collate(samples, MULTIPLE, as_bytes=True),
+            inputs=collate(samples, self.length, as_bytes=True),
             pixels=torch.from_numpy(pixels),
             actions=torch.from_numpy(actions),
             mask=torch.from_numpy(mask),
             cells=torch.from_numpy(np.concatenate(cells)),
             places=torch.from_numpy(places),
-            robots=torch.tensor([number for _, number, _ in examples]),
+            kinds=tuple(f"{robot.name} {example.phase}" for robot, example in examples),
         )
 
     def _seen(self, cameras: Sequence[str], example: Example) -> npt.NDArray[np.float32]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -17,10 +17,10 @@ from qwen_vla_ros.training.example import Source
 
 @dataclass(frozen=True)
 class Batches(Dataset[Batch]):
-    """Batch by number. Every source has the same share of each, to within one example.
+    """Batch by number. Every source has the same number of examples in each.
 
     Attributes:
-        sources: Their order is that of `Batch.robots`.
+        sources: Where the examples come from.
         shares: Of every source, relative to the others.
         size: Examples in a batch.
         seed: Of the run.
@@ -36,24 +36,17 @@ class Batches(Dataset[Batch]):
         """Return batch `number`."""
         rng = np.random.default_rng((self.seed, number))
         examples = [
-            (source.embodiment, at, example)
-            for at, (source, count) in enumerate(
-                zip(self.sources, self.counts(number), strict=True)
-            )
-            for example in source.draw(rng, int(count))
+            (source.embodiment, example)
+            for source, count in zip(self.sources, self.counts, strict=True)
+            for example in source.draw(rng, count)
         ]
         return self.reader.read(examples, rng)
 
-    def counts(self, number: int) -> npt.NDArray[np.int64]:
-        """Return how many examples each source has in batch `number`.
-
-        What rounding takes from a source in one batch it is given in a later one.
-        """
+    @property
+    def counts(self) -> list[int]:
+        """How many examples of each source are in a batch."""
         ends = np.cumsum(self.shares) / np.sum(self.shares) * self.size
-        counts: npt.NDArray[np.int64] = np.diff(
-            np.floor((number + 1) * ends + 1e-9) - np.floor(number * ends + 1e-9), prepend=0
-        ).astype(np.int64)
-        return counts
+        return [int(count) for count in np.diff(np.round(ends), prepend=0)]
 
 
 def load_batches(
@@ -83,6 +76,31 @@ def load_batches(
     )
 
 
+def repeated(batches: Iterator[Batch], first: int, times: int, lag: int = 16) -> Iterator[Batch]:
+    """Yield every batch `times` times, `lag` steps apart, where making one takes long.
+
+    Args:
+        batches: Of the groups of `times * lag` steps that step `first` is in, and later.
+        first: Step that is yielded first.
+        times: How often each is used.
+        lag: Batches that are held at once.
+    """
+    group = times * lag
+    skip = first % group
+    while True:
+        held: list[Batch] = []
+        for step in range(group):
+            if step < lag:
+                try:
+                    held.append(next(batches))
+                except StopIteration:
+                    return
+            if step >= skip:
+                yield held[step % lag]
+        skip = 0
+
+
 def _alone(_: int) -> None:
     """Keep a process to one thread: there is one for every processor."""
     torch.set_num_threads(1)
+    cv2.setNumThreads(0)

@@ -8,6 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
+from qwen_vla_ros.checkpoint.manifest import DatasetRecord
+from qwen_vla_ros.checkpoint.normalization import Normalization
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.types import FloatArray, Observation
 
@@ -49,3 +51,20 @@ class Source(Protocol):
     def draw(self, rng: np.random.Generator, count: int) -> Sequence[Example]:
         """Return `count` moments, the same ones for the same state of `rng`."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """The demonstrations of one robot, in two parts that share no episode.
+
+    Attributes:
+        train: To learn from.
+        held_out: To measure with.
+        record: What a checkpoint says about them.
+        normalization: Of the actions to learn from.
+    """
+
+    train: Source
+    held_out: Source
+    record: DatasetRecord
+    normalization: Normalization

@@ -55,8 +55,8 @@ class Recipe:
         ema_decay: Of the mean of the weights, which is what is kept.
         precision: What is multiplied in; weights and their means are float32.
         blind_share: Share of the prompts that do not tell the state.
-        scene_share: Share of the examples that are scattered scenes, which only say where things
-            are.
+        repeats: How often a batch is used, some steps apart: more than once where rendering is
+            slower than learning. Noise and flow times are drawn anew.
         seed: Of everything that is drawn.
         objective: What is asked.
     """
@@ -78,5 +78,6 @@ class Recipe:
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     blind_share: Share = 0.1
+    repeats: Annotated[int, Field(ge=1, le=16)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from qwen_vla_ros.model.action_decoder import Block
 from qwen_vla_ros.model.compute import AUTO
+from qwen_vla_ros.model.language import Layer
+from qwen_vla_ros.model.vision import VisionBlock
 from qwen_vla_ros.training.batch import Batch
 from qwen_vla_ros.training.objective import Objective
 from qwen_vla_ros.training.recipe import Recipe
@@ -22,14 +24,6 @@ STATE = "state.pt"
 
 Report = Callable[[int, Mapping[str, float]], None]
 """Told the number of steps done, and the mean of every figure since it was told last."""
-
-
-@dataclass(frozen=True)
-class Clock:
-    """How long (s) the steps since the last report waited for data, and how long they computed."""
-
-    load: float
-    compute: float
 
 
 class Trainer:
@@ -48,7 +42,7 @@ class Trainer:
         """
         self.objective, self.recipe = objective, recipe
         self.device = next(objective.parameters()).device
-        self._levels = levels.to(self.device)
+        self.levels = levels.to(self.device)
         on_gpu = self.device.type == "cuda"
         precision = recipe.precision
         self._halves = precision == "bfloat16" or (precision == AUTO and on_gpu)
@@ -57,6 +51,8 @@ class Trainer:
         self._optimizer = torch.optim.AdamW(
             _groups(objective, recipe), betas=(0.9, 0.95), fused=on_gpu
         )
+        if on_gpu:
+            fuse(objective)
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
         self.step = 0
 
@@ -94,7 +90,7 @@ class Trainer:
             module: The objective, or the mean of its weights; the former if `None`.
         """
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + number)
-        there = batch.to(self.device, self._levels)
+        there = batch.to(self.device, self.levels)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._halves):
             found: dict[str, Any] = (module or self.objective)(there, generator)
         return found
@@ -135,6 +131,14 @@ class Trainer:
         self._optimizer.load_state_dict(state["optimizer"])
         self.step = int(state["step"])
         return True
+
+
+def fuse(objective: Objective) -> None:
+    """Let the parts that repeat be compiled: a small model spends most time between kernels."""
+    torch.set_float32_matmul_precision("high")
+    for module in objective.modules():
+        if isinstance(module, Layer | VisionBlock | Block):
+            module.compile(dynamic=False)
 
 
 def learning_rate_share(step: int, recipe: Recipe) -> float:
