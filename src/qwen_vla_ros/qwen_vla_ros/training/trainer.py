@@ -12,10 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from qwen_vla_ros.model.action_decoder import Block
 from qwen_vla_ros.model.compute import AUTO
-from qwen_vla_ros.model.language import Layer
-from qwen_vla_ros.model.vision import VisionBlock
 from qwen_vla_ros.training.batch import Batch
 from qwen_vla_ros.training.objective import Objective
 from qwen_vla_ros.training.recipe import Recipe
@@ -51,8 +48,6 @@ class Trainer:
         self._optimizer = torch.optim.AdamW(
             _groups(objective, recipe), betas=(0.9, 0.95), fused=on_gpu
         )
-        if on_gpu:
-            fuse(objective)
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
         self.step = 0
 
@@ -131,14 +126,6 @@ class Trainer:
         self._optimizer.load_state_dict(state["optimizer"])
         self.step = int(state["step"])
         return True
-
-
-def fuse(objective: Objective) -> None:
-    """Let the parts that repeat be compiled: a small model spends most time between kernels."""
-    torch.set_float32_matmul_precision("high")
-    for module in objective.modules():
-        if isinstance(module, Layer | VisionBlock | Block):
-            module.compile(dynamic=False)
 
 
 def learning_rate_share(step: int, recipe: Recipe) -> float:
