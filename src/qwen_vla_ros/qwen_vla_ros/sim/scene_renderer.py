@@ -77,13 +77,43 @@ class SceneRenderer:
             for each in scene["cameras"]
         )
         self.objects: tuple[str, ...] = tuple(scene["objects"])
+        self.phrases: tuple[str, ...] = tuple(scene["phrases"])
         self._variation = variation
         self._model = mujoco.MjModel.from_binary_path(str(folder / "scene.mjb"))
         self._data = mujoco.MjData(self._model)
         model = self._model
-        self._mocap = [int(model.body(name).mocapid[0]) for name in self.objects]
+        bodies = [model.body(i).name for i in range(model.nbody)]
+        self._mocap = [
+            int(model.body(name).mocapid[0]) if name in bodies else -1 for name in self.objects
+        ]
         self._kept = [np.array(x) for x in self._varied]
         self._gl: Any = None
+
+    def scatter(
+        self, qpos: FloatArray, objects: FloatArray, area: FloatArray, rng: np.random.Generator
+    ) -> None:
+        """Move the objects of a row to anywhere in an area, in place.
+
+        Args:
+            qpos: Of the whole model.
+            objects: Pose of each object, not finite where it is not there; (N, 7).
+            area: Least and most x and y; (2, 2).
+            rng: What the places are drawn from.
+        """
+        for pose, name, at in zip(objects, self.objects, self._mocap, strict=True):
+            if not np.isfinite(pose[0]):
+                continue
+            pose[:2] = rng.uniform(area[0], area[1])
+            if at < 0:
+                half = rng.uniform(-math.pi, math.pi) / 2
+                pose[2:] = self._rest_height(name), math.cos(half), 0, 0, math.sin(half)
+                begin = int(self._model.joint(name).qposadr[0])
+                qpos[begin : begin + 7] = pose
+
+    def _rest_height(self, name: str) -> float:
+        """Return the z of an object's centre on a table at z = 0."""
+        geom = self._model.body_geomadr[self._model.joint(name).bodyid[0]]
+        return float(self._model.geom_size[geom][2])
 
     @property
     def _varied(self) -> tuple[Any, ...]:

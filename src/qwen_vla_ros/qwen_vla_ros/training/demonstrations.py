@@ -17,6 +17,11 @@ from qwen_vla_ros.types import Observation
 
 HELD_OUT = 20
 """One episode of so many is kept to measure with."""
+SCATTERED = 0.3
+"""Share of the rows whose objects lie anywhere else: they only say where things are, since what
+was right to do is not right there."""
+NEAR_M = np.array([[0.4, -1.2], [3.0, 1.2]])
+"""Ahead of a base, and to its sides."""
 ROWS = ("qpos", "state", "actions", "instruction", "objects", "target", "phase", "episode")
 
 
@@ -56,6 +61,7 @@ class Demonstrations:
         self._rows = {name: np.concatenate(values) for name, values in parts.items()}
         self._folder, self._varied = folder, varied
         self._renderer: SceneRenderer | None = None
+        self._area = self._find_area()
         self.things = SceneRenderer(folder).objects
 
     def __len__(self) -> int:
@@ -87,18 +93,27 @@ class Demonstrations:
 
     def _example(self, row: int, rng: np.random.Generator) -> Example:
         assert self._renderer is not None
-        rows = {name: values[row] for name, values in self._rows.items()}
-        pictures, places = self._renderer.draw(
-            rows["qpos"].astype(float), rows["objects"].astype(float), rng
-        )
+        rows = {name: np.array(values[row]) for name, values in self._rows.items()}
+        qpos, objects = rows["qpos"].astype(float), rows["objects"].astype(float)
+        instruction = self._instructions[rows["instruction"]]
+        actions, target = rows["actions"].astype(float), int(rows["target"])
+        there = np.isfinite(objects[:, 0])
+        if self._varied and rng.random() < SCATTERED:
+            self._renderer.scatter(qpos, objects, self._area, rng)
+            if self.embodiment.has_base:
+                objects[:, :2] = _seen_from(rows["state"], objects[:, :2])
+            target = int(rng.choice(np.flatnonzero(there)))
+            phrase = str(rng.choice(self._renderer.phrases))
+            instruction = phrase.format(thing=self.things[target].replace("_", " "))
+            actions = actions[:0]
+        pictures, places = self._renderer.draw(qpos, objects, rng)
         cameras = self._renderer.cameras
-        there = np.isfinite(rows["objects"][:, 0])
         return Example(
             observation=Observation(
                 stamp_ns=0, images=pictures, state=rows["state"].astype(float)
             ),
-            instruction=self._instructions[rows["instruction"]],
-            actions=rows["actions"].astype(float),
+            instruction=instruction,
+            actions=actions,
             places={
                 thing: {
                     camera.name: (float(places[c, n, 0]), float(places[c, n, 1]))
@@ -107,9 +122,23 @@ class Demonstrations:
                 for n, thing in enumerate(self.things)
                 if there[n]
             },
-            named=(self.things[rows["target"]],),
+            named=(self.things[target],),
             phase=str(int(rows["phase"])),
         )
+
+    def _find_area(self) -> np.ndarray:
+        """Least and most x and y of where objects are, before they are moved; (2, 2)."""
+        if self.embodiment.has_base:
+            return NEAR_M
+        begun = self._rows["objects"][:, :, :2].reshape(-1, 2)
+        return np.array([np.nanquantile(begun, share, axis=0) for share in (0.01, 0.99)])
+
+
+def _seen_from(pose: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return points (N, 2) in the frame of a base at `pose` (x, y, yaw) in the world's."""
+    cos, sin = np.cos(pose[2]), np.sin(pose[2])
+    turned: np.ndarray = points @ np.array([[cos, sin], [-sin, cos]]) + pose[:2]
+    return turned
 
 
 def read_demonstrations(embodiment: Embodiment, folder: Path) -> DataSet:
