@@ -8,7 +8,7 @@ somebody else has brought the cube further, it goes on from there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -31,10 +31,12 @@ OPEN, CLOSED = 0.98, 0.0
 
 IS_OPEN, IS_CLOSED_ON_CUBE, IS_EMPTY = 0.85, 0.9, 0.35
 
-EXACT = (0.016, 0.20)
+EXACT = (0.008, 0.10)
+FAIR = (0.016, 0.20)
 NEAR = (0.03, 0.3)
 ROUGH = (0.06, 0.6)
-"""How far from its goal, in m and rad, a gripper may be: to grip, to go on, to be out of the way.
+"""How far from its goal, in m and rad, a gripper may be: to grip; to grip when it comes no nearer;
+to go on; to be out of the way.
 An arm that is never quite where it was sent shall not wait for what does not come."""
 
 HELD_M = 0.035
@@ -194,18 +196,24 @@ class TransferScript:
         def is_at(side: str, within: tuple[float, float]) -> bool:
             return _is_at(sensed.tips[side], grips[side], within)
 
+        def is_on_cube(side: str, offset: FloatArray) -> bool:
+            # Its goal may still be short of the cube.
+            there = replace(grips[side], point=sensed.cube + offset)
+            within = FAIR if sensed.is_slow[side] else EXACT
+            return _is_at(sensed.tips[side], there, within)
+
         match self.phase:
             case Phase.REACH:
                 return is_at("right", NEAR) and sensed.openness["right"] > IS_OPEN
             case Phase.LOWER:
-                return is_at("right", EXACT) and is_at("left", ROUGH)
+                return is_on_cube("right", np.zeros(3)) and is_at("left", ROUGH)
             case Phase.GRASP:
                 return sensed.is_shut["right"] and _holds("right", sensed)
             case Phase.CARRY:
                 return is_at("right", NEAR) and is_at("left", NEAR)
             case Phase.MEET:
                 is_open = sensed.openness["left"] > IS_OPEN
-                return is_at("left", EXACT) and is_open and all(sensed.is_slow.values())
+                return is_open and is_on_cube("left", LEFT_TAKES_M)
             case Phase.TAKE:
                 return sensed.is_shut["left"] and _holds("left", sensed)
             case Phase.RELEASE:

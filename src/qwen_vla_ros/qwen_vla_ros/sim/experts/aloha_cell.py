@@ -37,10 +37,14 @@ FINGER_REACH = 0.8
 """A finger is sent no farther than this share of that jump from where it is. Around a cube it is
 short of its set-point anyway, so that falling behind says nothing."""
 
+CAUTION, CAUTION_NS = 0.25, 500_000_000
+"""Share of the speed for a while after a start from rest: nobody knows yet how long answers take,
+and a chunk that runs dry should end in a slow motion."""
+
 AHEAD_M = 0.10
 """How far ahead on a straight line the arms are sent; joints alone would move in an arc."""
 
-SLOW_RAD, SHUT_M, LOOK_BACK_NS = 0.06, 0.0005, 100_000_000
+SLOW_RAD, SHUT_M, LOOK_BACK_NS = 0.02, 0.0005, 100_000_000
 SEEN = 16
 STAYS = 6
 """So often it says to stay, with rows as any policy has, before it says that this was all."""
@@ -73,6 +77,7 @@ class Expert:
         """Forget the episode so far."""
         self._script = TransferScript()
         self._stayed = 0
+        self._rested_ns = 0
         self._seen: deque[tuple[int, FloatArray]] = deque(maxlen=SEEN)
 
     @property
@@ -102,7 +107,7 @@ class Expert:
         self._stayed = self._stayed + 1 if self._script.is_finished(sensed) else 0
         if self._stayed > STAYS:
             return rest_chunk(observation.stamp_ns, self._embodiment.dt, self._embodiment.channels)
-        rows = self._plan(joints, committed)
+        rows = self._plan(observation.stamp_ns, joints, committed)
         return ActionChunk(
             stamp_ns=observation.stamp_ns,
             dt=self._embodiment.dt,
@@ -151,10 +156,13 @@ class Expert:
 
     # Planning --------------------------------------------------------------------------------
 
-    def _plan(self, joints: FloatArray, committed: FloatArray | None) -> FloatArray:
+    def _plan(self, stamp_ns: int, joints: FloatArray, committed: FloatArray | None) -> FloatArray:
         """Return the next rows (H, J)."""
         grips = self._script.grips()
-        begun = self._begin(joints, committed, grips)
+        begun = self._continue(joints, committed)
+        if begun is None:
+            begun = self._start(joints, grips)
+            self._rested_ns = stamp_ns
         here = begun[-1]
         goal = here.copy()
         for side, grip in grips.items():
@@ -162,20 +170,25 @@ class Expert:
             goal[self._fingers[side]] = self._finger_goal(side, grip, joints)
         goal = np.clip(goal, self._lower, self._upper)
         speed = share_speed(goal - here, self._speed, list(self._arms.values()))
+        if stamp_ns - self._rested_ns < CAUTION_NS:
+            speed = CAUTION * speed
         horizon = self._embodiment.file.prompt.action_horizon
         return plan(begun, goal, speed, self._acceleration, self._embodiment.dt, horizon)
 
-    def _begin(
-        self, joints: FloatArray, committed: FloatArray | None, grips: Mapping[str, Grip]
-    ) -> FloatArray:
-        """Return the rows (d, J) that a plan begins with: what is committed, if it is followed."""
-        if committed is not None:
-            rows = self._embodiment.joints_from_channels(committed)
-            behind = np.abs(rows[0] - joints) / self._start_jump
-            behind[list(self._fingers.values())] = 0.0
-            if behind.max() < FOLLOWS:
-                # The last one may lie beyond the last row of its chunk, and be held there.
-                return rows[:-1] if len(rows) > 2 else rows
+    def _continue(self, joints: FloatArray, committed: FloatArray | None) -> FloatArray | None:
+        """Return the rows (d, J) that are played on, or None where the robot does not follow."""
+        if committed is None:
+            return None
+        rows = self._embodiment.joints_from_channels(committed)
+        behind = np.abs(rows[0] - joints) / self._start_jump
+        behind[list(self._fingers.values())] = 0.0
+        if behind.max() >= FOLLOWS:
+            return None
+        # The last one may lie beyond the last row of its chunk, and be held there.
+        return rows[:-1] if len(rows) > 2 else rows
+
+    def _start(self, joints: FloatArray, grips: Mapping[str, Grip]) -> FloatArray:
+        """Return the rows (d, J) of a robot that waits where it is."""
         start = joints.copy()
         for side, grip in grips.items():
             if grip.openness == CLOSED:
