@@ -215,6 +215,28 @@ def collect(
 
 
 @app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="Folder of the run; one that is there goes on.")],
+    recipe: Annotated[
+        Path | None, typer.Argument(help="Recipe (YAML); else --robot and --data.")
+    ] = None,
+    robot: Annotated[str, typer.Option(help="Name or path of the embodiment file.")] = "",
+    data: Annotated[Path | None, typer.Option(help="Folder of demonstrations.")] = None,
+    device: Annotated[
+        str, typer.Option(help="Where it is trained; auto is a GPU where torch sees one.")
+    ] = "auto",
+    steps: Annotated[int, typer.Option(help="Instead of the recipe's; 0 keeps them.", min=0)] = 0,
+    workers: Annotated[
+        int, typer.Option(help="Processes that draw pictures; 0: one per core but one.", min=0)
+    ] = 0,
+) -> None:
+    """Train a model on demonstrations; the same command goes on where it was ended."""
+    from qwen_vla_ros.cli.train import train as run
+
+    raise typer.Exit(run(recipe, robot, data, out, device, steps, workers))
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where videos and summary.json go.")] = Path(
         "out/demo"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from qwen_vla_ros.data_file import read_yaml
+from qwen_vla_ros.errors import EmbodimentError, TrainingError
+from qwen_vla_ros.problems import Problems
 from qwen_vla_ros.training.objective import ObjectiveConfig
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
@@ -81,3 +84,23 @@ class Recipe:
     repeats: Annotated[int, Field(ge=1, le=16)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe from a YAML file; folders in it are relative to the file.
+
+    Raises:
+        TrainingError: With one line for everything that is wrong with the file.
+    """
+    try:
+        source = read_yaml(path)
+    except EmbodimentError as error:
+        raise TrainingError(str(error)) from None
+    try:
+        recipe = TypeAdapter(Recipe).validate_python(source.data)
+    except ValidationError as error:
+        problems = Problems(path, source.lines, kind=TrainingError)
+        problems.explain(error, Recipe)
+        raise problems.error() from None
+    sources = tuple(replace(each, data=path.parent / each.data) for each in recipe.sources)
+    return replace(recipe, sources=sources)

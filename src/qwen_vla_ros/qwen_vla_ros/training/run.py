@@ -10,7 +10,7 @@ checkpoint/     what came out, when it is done
 from __future__ import annotations
 
 import json
-import time
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -90,13 +90,15 @@ class Run:
         self.trainer = Trainer(objective, recipe, torch.from_numpy(self._base.images.levels))
         self.trainer.resume(folder)
 
-    def go(self, report: Report, *, end: int | None = None, deadline: float | None = None) -> bool:
+    def go(
+        self, report: Report, *, end: int | None = None, ended: threading.Event | None = None
+    ) -> bool:
         """Train on; True when the recipe is done.
 
         Args:
             report: Told about progress.
             end: Step to end at; that of the recipe if `None`.
-            deadline: Of `time.monotonic`, after which the state is kept and this returns.
+            ended: Set by whoever wants the state kept and this to return.
         """
         recipe, trainer = self._recipe, self.trainer
         end = recipe.steps if end is None else min(end, recipe.steps)
@@ -126,7 +128,7 @@ class Run:
                 report(step, figures)
 
             while trainer.step < end:
-                if deadline is not None and time.monotonic() > deadline:
+                if ended is not None and ended.is_set():
                     break
                 trainer.run(stream, min(end, trainer.step + 50), note)
                 if trainer.step % 1000 == 0:
