@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -97,7 +98,7 @@ def read_recipe(path: Path) -> Recipe:
     except EmbodimentError as error:
         raise TrainingError(str(error)) from None
     try:
-        recipe = TypeAdapter(Recipe).validate_python(source.data)
+        recipe = TypeAdapter(Recipe).validate_json(json.dumps(source.data))
     except ValidationError as error:
         problems = Problems(path, source.lines, kind=TrainingError)
         problems.explain(error, Recipe)
