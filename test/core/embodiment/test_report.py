@@ -85,5 +85,5 @@ def test_a_bad_file_is_code_2_with_its_problems_and_nothing_else(
     assert check(str(path)) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(f"{path}:105: safety.joints.left_waist.velocity: 5 is above the URDF's")
+    assert err.startswith(f"{path}:108: safety.joints.left_waist.velocity: 5 is above the URDF's")
     assert len(err.splitlines()) == 1
