@@ -84,7 +84,10 @@ def gated_delta_rule(
 def _solve(system: Tensor, known: Tensor) -> Tensor:
     """Solve with the part of `system` (R, n, C, C) below its diagonal, and ones on it."""
     if not system.is_cuda:
-        return torch.linalg.solve_triangular(system, known, upper=False, unitriangular=True)
+        solved: Tensor = torch.linalg.solve_triangular(
+            system, known, upper=False, unitriangular=True
+        )
+        return solved
     return _product(inverse(system), known)
 
 

@@ -40,7 +40,7 @@ class OffscreenRenderer:
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         buffer = model.vis.global_
-        self._gl = make_context(buffer.offwidth, buffer.offheight)
+        self._gl = _make_context(buffer.offwidth, buffer.offheight)
         self._gl.make_current()
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
@@ -101,8 +101,7 @@ def choose_backend() -> str:
     return "egl" if _egl_works() else "osmesa"
 
 
-def make_context(width: int, height: int) -> Any:
-    """Return an off-screen OpenGL context of the best kind that there is."""
+def _make_context(width: int, height: int) -> Any:
     backend = choose_backend()
     try:
         return importlib.import_module(f"mujoco.{backend}").GLContext(width, height)
