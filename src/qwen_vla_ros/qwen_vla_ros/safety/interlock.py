@@ -23,7 +23,6 @@ STOPPING_NS = 3 * NS_PER_S // 10
 """How long a robot may still be seen moving after its command has come to rest (G6, W12)."""
 SILENCE_PATIENCE_S = 10.0
 """A policy that is silent for so long is gone, and nobody expects it to move the robot again."""
-LIMITED = Cause("limited", "the policy asks for more than the envelope allows")
 POLICY_SILENT = Cause(
     "policy_silent", "the last chunk is over and the policy sent no other", SILENCE_PATIENCE_S
 )
@@ -169,20 +168,28 @@ class Interlock:
             self.latch.trip(Cause("internal", "a filtered command left the envelope"))
         return not violations
 
-    def finish(self, steady_ns: int, *, is_limited: bool, is_commanded: bool) -> bool:
+    def finish(
+        self,
+        steady_ns: int,
+        *,
+        is_limited: bool,
+        is_commanded: bool,
+        cause: Cause | None = None,
+    ) -> bool:
         """End a tick; returns whether its command goes out.
 
         Args:
             steady_ns: Steady clock.
             is_limited: Whether the command is not what was wanted.
             is_commanded: Whether the command moves the robot.
+            cause: Why it is not what was wanted; None for the limits of single joints.
         """
         if self.is_quiet(is_commanded=is_commanded, steady_ns=steady_ns):
             return False
         self.counters.ticks += 1
         if is_limited:
             self.counters.ticks_limited += 1
-            self.latch.note_limited(steady_ns, LIMITED)
+            self.latch.note_limited(steady_ns, cause)
         return True
 
     def elapsed_s(self, steady_ns: int) -> float:
