@@ -8,6 +8,7 @@ from qwen_vla_ros.nodes import policy, simulator
 from qwen_vla_ros.options import (
     BenchOptions,
     BringupOptions,
+    GateOptions,
     NodeOptions,
     Option,
     Options,
@@ -19,7 +20,7 @@ from qwen_vla_ros.ros.lifecycle import ManagedParameters
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "parameters.md"
 NODES: tuple[tuple[str, tuple[type[Options], ...]], ...] = (
     ("policy", (policy.Parameters, ManagedParameters)),
-    ("gate", (NodeOptions, ManagedParameters)),
+    ("gate", (GateOptions, ManagedParameters)),
     ("monitor", (NodeOptions,)),
     ("simulator", (simulator.Parameters,)),
 )

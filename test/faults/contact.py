@@ -51,6 +51,9 @@ class ContactJudge:
         collision = self.file["safety"]["collision"]
         allowed = {frozenset(pair) for pair in collision.get("may_touch", ())}
         robot = xacro.process_file(str(ROOT / "urdf" / self.file["urdf"]))
+        for tag in ("collision", "visual"):
+            for k, body in enumerate(robot.getElementsByTagName(tag)):
+                body.setAttribute("name", f"{tag}_{k}")  # MuJoCo grumbles otherwise
         self._models = [_of_urdf(robot.toxml(), collision.get("surroundings", {}))]
         self._links = [_names(self._models[0], lambda body: body)]
         self._slots = [_slots_of_urdf(self._models[0], robot)]
@@ -106,9 +109,7 @@ def _of_urdf(xml: str, boxes: dict[str, Any]) -> Any:
     spec.compiler.fusestatic = False
     for name, box in boxes.items():
         body = spec.worldbody.add_body(name=name, pos=box["center"])
-        body.add_geom(
-            type=mujoco.mjtGeom.mjGEOM_BOX, size=[edge / 2 for edge in box["size"]]
-        )
+        body.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=[edge / 2 for edge in box["size"]])
     return spec.compile()
 
 

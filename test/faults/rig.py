@@ -234,7 +234,8 @@ class Rig:
     def advance(self, true_ns: int) -> None:
         """Let the controllers play up to a time, and show where that leads."""
         if self.watch is not None:
-            for ns in range(self._true_ns + LOOK_NS, true_ns, LOOK_NS):
+            first_ns = (self._true_ns // LOOK_NS + 1) * LOOK_NS
+            for ns in range(first_ns, true_ns + 1, LOOK_NS):
                 self._play(ns)
                 self.watch(self.names, self.setpoint[0])
         self._play(true_ns)

@@ -72,10 +72,11 @@ def status(robot: str, namespace: str) -> int:
     """Show what the robot's gate thinks, and why."""
     with _operator(robot, namespace) as operator:
         operator.require_robot(PATIENCE_S)
-        safety = operator.safety
+        safety, profile = operator.safety, operator.profile()
     table = Table.grid(padding=(0, 2))
     table.add_row("level", LEVELS[safety.level])
     table.add_row("armed", "yes" if safety.armed else "no")
+    table.add_row("profile", profile)
     table.add_row("cause", f"{safety.cause}: {safety.detail}" if safety.cause else "-")
     table.add_row(
         "chunks", f"{safety.chunks_accepted} accepted, {safety.chunks_rejected} rejected"

@@ -11,6 +11,7 @@ import rclpy
 from qwen_vla_msgs.action import ExecuteInstruction
 from qwen_vla_msgs.msg import SafetyState
 from qwen_vla_msgs.srv import ResetScene
+from rcl_interfaces.srv import GetParameters
 from rclpy.action import ActionClient
 from rclpy.client import Client
 from rclpy.executors import Executor
@@ -46,6 +47,7 @@ class Operator:
         )
         self._arm = self.node.create_client(Trigger, "gate/arm")
         self._stop = self.node.create_client(Trigger, "gate/stop")
+        self._parameters = self.node.create_client(GetParameters, "gate/get_parameters")
         self._reset = self.node.create_client(ResetScene, "simulator/reset")
         self._action = ActionClient(self.node, ExecuteInstruction, "execute_instruction")
 
@@ -118,6 +120,15 @@ class Operator:
             NotReadyError: No gate answers.
         """
         self._call(self._stop, Trigger.Request())
+
+    def profile(self) -> str:
+        """Return the run profile of the gate.
+
+        Raises:
+            NotReadyError: No gate answers.
+        """
+        answer = self._call(self._parameters, GetParameters.Request(names=["profile"]))
+        return str(answer.values[0].string_value)
 
     def reset(self, seed: int) -> str:
         """Stop, and put the simulated scene to its start; returns an instruction that fits it.

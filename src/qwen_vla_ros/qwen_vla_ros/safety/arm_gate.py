@@ -31,7 +31,7 @@ LEAD = 2
 """Knots ahead of the one at which a tick's cell begins: the next one was sent before, so that a
 message may be a whole period on its way and change nothing that is being played."""
 TRIES = 3
-"""Steps that are judged in one tick, each shorter than the one before; after that it is the brake."""
+"""Steps that are judged in one tick, each shorter than the one before; then it is the brake."""
 MOST_MISSED = 50
 """Cells without a tick, after which the controller has long come to rest by itself."""
 

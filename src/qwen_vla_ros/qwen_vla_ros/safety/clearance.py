@@ -45,9 +45,9 @@ class Clearance:
         self._solids = solids
         self._margin = margin
         # A distance that was found once, and where: it bounds the distance elsewhere.
-        self._known = np.full(len(solids.pairs), -np.inf)
+        self._known: FloatArray = np.full(len(solids.pairs), -np.inf)
         self._where = np.zeros_like(solids.levers)
-        self._floor = np.full(len(solids.pairs), margin)
+        self._floor: FloatArray = np.full(len(solids.pairs), margin)
 
     def begin(self, position: FloatArray) -> None:
         """Begin a motion here: what is too near already may stay as near."""
@@ -97,7 +97,8 @@ class Clearance:
         self._known[pairs] = path[1].distances(pairs)
         self._where[pairs] = path.commands[1]
         away = np.maximum(path.travel[0], ahead - path.travel[0])
-        return pairs[self._known[pairs] - levers[pairs] @ away < self._margin]
+        near: Indices = pairs[self._known[pairs] - levers[pairs] @ away < self._margin]
+        return near
 
     def _raise_floor(self, pairs: Indices, here: FloatArray) -> None:
         floor = self._floor[pairs]

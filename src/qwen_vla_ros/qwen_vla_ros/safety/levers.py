@@ -1,4 +1,4 @@
-"""How far a point of a link moves at most when the commanded joints do, from the description alone."""
+"""How far a point of a link moves at most when the commanded joints do, in any pose."""
 
 from __future__ import annotations
 

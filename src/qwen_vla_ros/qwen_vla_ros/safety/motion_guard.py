@@ -1,5 +1,6 @@
-"""Whether a robot may go on as planned: no contact, tools in their workspace and no faster than
-they may be. Asked once for every command that a policy wants.
+"""Whether a robot may go on as planned, in space: asked for every command that a policy wants (A13).
+
+Nothing may touch (`clearance`), and tools stay in their workspace and below their speed (`tools`).
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ class MotionGuard:
         if self.sag >= self.margin:
             raise EmbodimentError(
                 f"{path}: safety.collision.margin: {self.margin:g} m is less than what two links "
-                f"may come nearer between two commands, {self.sag:.4f} m at full speed. Allowed: a "
-                "greater margin, less velocity, or a higher command.rate_hz."
+                f"may come nearer between two commands, {self.sag:.4f} m at full speed. Allowed: "
+                "a greater margin, less velocity, or a higher command.rate_hz."
             )
         self._path = Path(self.solids)
         self._clearance = Clearance(self.solids, self.margin)

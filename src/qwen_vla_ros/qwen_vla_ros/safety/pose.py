@@ -68,7 +68,7 @@ class Pose:
         return np.array(self._places.distanceResults[pair].normal)
 
     def gap(self, pair: int, normal: FloatArray) -> float:
-        """Return how far a pair is apart along a unit vector (3,): never more than its distance."""
+        """Return how far a pair is apart along a unit vector (3,): at most its distance."""
         centers, width = [], 0.0
         for body in self._pairs[pair]:
             place, shape = self._places.oMg[body], self._shapes[body]

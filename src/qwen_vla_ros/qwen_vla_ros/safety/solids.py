@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pinocchio as pin
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
@@ -64,7 +65,9 @@ class Solids:
         try:
             links = read_shapes(robot)
         except EmbodimentError as error:
-            raise EmbodimentError(f"{embodiment.path}: urdf: {embodiment.file.urdf}: {error}") from None
+            raise EmbodimentError(
+                f"{embodiment.path}: urdf: {embodiment.file.urdf}: {error}"
+            ) from None
         boxes = [
             Shape(link=name, pose=_at(box.center), half=np.array(box.size) / 2, radius=0.0)
             for name, box in spec.surroundings.items()
@@ -164,13 +167,16 @@ class Solids:
         for i, j in indices:
             self._bodies.addCollisionPair(pin.CollisionPair(i, j))
 
-    def _always_near(self, lower: FloatArray, upper: FloatArray, margin: float) -> list[bool]:
+    def _always_near(
+        self, lower: FloatArray, upper: FloatArray, margin: float
+    ) -> npt.NDArray[np.bool_]:
         rng = np.random.default_rng(0)
-        pose, near = self.pose(), np.arange(len(self.pairs))
+        pose, every = self.pose(), np.arange(len(self.pairs))
+        near = np.ones(len(every), dtype=bool)
         for _ in range(SAMPLES):
             pose.move(rng.uniform(lower, upper))
-            near = near[pose.distances(near) < margin]
-        return [k in near for k in range(len(self.pairs))]
+            near &= pose.distances(every) < margin
+        return near
 
 
 def _at(center: tuple[float, float, float]) -> FloatArray:

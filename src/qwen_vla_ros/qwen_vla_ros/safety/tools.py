@@ -10,7 +10,6 @@ A tool that is outside its workspace when a motion begins may come back, and go 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
