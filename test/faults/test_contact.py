@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from faults.adversary import GATE, attack
 from faults.contact import ContactJudge

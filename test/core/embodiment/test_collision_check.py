@@ -47,11 +47,11 @@ def test_what_does_not_fit_is_told_with_its_place(edit, old, new, says):
 
 
 def test_arms_say_what_must_not_touch(edit):
-    path = edit("aloha_sim", "  collision:\n    margin: 0.02", "  collison:\n    margin: 0.02")
-    with pytest.raises(EmbodimentError, match=r"safety.collison: unknown key. Did you mean"):
+    path = edit("aloha_sim", "  collision:\n    margin: 0.02", "  collide:\n    margin: 0.02")
+    with pytest.raises(EmbodimentError, match=r"safety.collide: unknown key. Did you mean"):
         load_embodiment(path)
     text = path.read_text()
-    begin, end = text.index("  collison:"), text.index("  # Between the fingertips")
+    begin, end = text.index("  collide:"), text.index("  # Between the fingertips")
     path.write_text(text[:begin] + text[end:])
     with pytest.raises(EmbodimentError, match=r"safety.collision: is missing: arms keep their"):
         load_embodiment(path)

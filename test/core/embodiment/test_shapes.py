@@ -91,7 +91,7 @@ def test_a_mesh_is_inside_its_capsule(tmp_path, monkeypatch):
         ('<geometry><mesh filename="package://v/a.exe"/></geometry>', "is of no known kind."),
         (
             '<geometry><mesh filename="package://v/b.stl"/></geometry>',
-            "is in none of the 1 folder",
+            "is in none of the 1",
         ),
         ('<geometry><mesh filename="package://v/a.stl"/></geometry>', "cannot be read: Could not"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +22,8 @@ from qwen_vla_ros.safety.robot_gate import RobotGate
 RADIUS, MARGIN, POST = 0.1, 0.05, 3.0
 RAIL = """<robot name="rail"><link name="world"/>
 {carts}</robot>"""
-CART = """<link name="{side}"><collision><geometry><sphere radius="0.1"/></geometry></collision></link>
+CART = """<link name="{side}"><collision><geometry><sphere radius="0.1"/></geometry>
+</collision></link>
 <link name="{side}_plate"/>
 <joint name="{side}_rail" type="prismatic"><parent link="world"/><child link="{side}_plate"/>
 <axis xyz="1 0 0"/><limit lower="-5" upper="5" velocity="9" effort="9"/></joint>
@@ -154,7 +156,7 @@ def test_a_path_that_is_allowed_is_free_all_along(seed):
         return
     between = [
         gap(a + s * (b - a))
-        for a, b in zip(commands[:-1], commands[1:], strict=True)
+        for a, b in itertools.pairwise(commands)
         for s in np.linspace(0, 1, 40)
     ]
     if refusal is None:

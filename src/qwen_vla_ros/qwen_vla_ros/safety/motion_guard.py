@@ -1,4 +1,4 @@
-"""Whether a robot may go on as planned, in space: asked for every command that a policy wants (A13).
+"""Whether a robot may go on as planned, in space; asked for every wanted command (A13).
 
 Nothing may touch (`clearance`), and tools stay in their workspace and below their speed (`tools`).
 """
