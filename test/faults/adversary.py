@@ -24,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from faults.attacks import Adversary, Pace
+from faults.contact import ContactJudge
 from faults.judge import RATES_HZ
 from faults.rig import ROOT, Rig, all_robots
 from faults.usual import ARM_RULES, BASE_RULES, UsualRobot
@@ -43,6 +44,9 @@ class Result:
         not_finite: Set-points, or twists, that held a value that is no number.
         armed: Steps in which the gate let commands pass.
         stops: How often it stopped, by cause.
+        looks: Poses of arms that were looked at for contacts.
+        touching: In how many of them links overlapped that must not touch.
+        deepest: How far at most, in m, and where.
         where: At 1 kHz, the seed, time (s) and axis of each worst ratio.
     """
 
@@ -60,6 +64,9 @@ class Result:
     stops: dict[str, int] = field(default_factory=dict)
     attacks: dict[str, int] = field(default_factory=dict)
     chunks: int = 0
+    looks: int = 0
+    touching: int = 0
+    deepest: tuple[float, str] = (0.0, "")
 
     def ratio(self, quantity: str, hz: int = 1000) -> float:
         return self.ratios.get((hz, quantity), 0.0)
@@ -72,6 +79,9 @@ class Result:
         self.moving += other.moving
         self.chunks += other.chunks
         self.not_finite += other.not_finite
+        self.looks += other.looks
+        self.touching += other.touching
+        self.deepest = max(self.deepest, other.deepest)
         self.beyond = max(self.beyond, other.beyond)
         for key, value in other.ratios.items():
             if value > self.ratios.get(key, 0.0):
@@ -97,6 +107,9 @@ def _attack(
     rng = np.random.default_rng(seed)
     rig = (Rig if rule == GATE else UsualRobot)(name, rates=rates, keeps=False)
     rig.rule = rule
+    contact = None if rig.is_base else ContactJudge(name)
+    if contact is not None:
+        rig.watch = contact.look
     adversary = Adversary(rig, rng)
     timing = Pace(rng, is_exact=pace == "exact")
     result = Result(name, rule, pace, steps=steps, seeds=(seed,))
@@ -115,6 +128,9 @@ def _attack(
         late_ns, deliver_ns = timing.draw()
         rig.tick(late_ns=late_ns, deliver_ns=deliver_ns)
         result.armed += is_armed
+    if contact is not None:
+        result.looks, result.touching = contact.looks, contact.touching
+        result.deepest = (contact.deepest, f"seed {seed}, {contact.pair}")
     result.attacks, result.chunks = adversary.used, adversary.chunks
     result.beyond, result.not_finite = max(0.0, rig.beyond), rig.not_finite
     for hz, accounts in rig.accounts.items():
@@ -225,8 +241,8 @@ def table(results: list[Result]) -> str:
     """Return the results as a table."""
     lines = [
         "| robot | rule | ticks | steps | seeds | position | beyond | speed | acceleration "
-        "| acc. 200 Hz | acc. 100 Hz | jerk | burst | not finite | stops |",
-        "|" + "---|" * 15,
+        "| acc. 200 Hz | acc. 100 Hz | jerk | burst | not finite | contacts | stops |",
+        "|" + "---|" * 16,
     ]
     for r in results:
         seeds = f"{r.seeds[0]} to {r.seeds[-1]}" if r.seeds else "-"
@@ -241,7 +257,7 @@ def table(results: list[Result]) -> str:
         numbers = " | ".join(shown(value) for value in values)
         lines.append(
             f"| {r.robot} | {r.rule} | {r.pace} | {r.steps} | {seeds} | {numbers} "
-            f"| {r.not_finite} | {sum(r.stops.values())} |"
+            f"| {r.not_finite} | {r.touching} of {r.looks} | {sum(r.stops.values())} |"
         )
     return "\n".join(lines)
 
@@ -257,6 +273,7 @@ def details(results: list[Result]) -> str:
             f"the set-point moved at {r.moving} updates of 1 kHz.",
             "  attacks: " + ", ".join(f"{name} {n}" for name, n in sorted(r.attacks.items())),
             "  stops: " + (", ".join(f"{c} {n}" for c, n in sorted(r.stops.items())) or "none"),
+            f"  deepest contact: {r.deepest[0]:.4f} m {r.deepest[1]}",
             *(f"  worst {q}: {r.ratio(q):.6g} ({where})" for q, where in sorted(r.where.items())),
         ]
     return "\n".join(lines)

@@ -42,6 +42,9 @@ def robots() -> list[str]:
     return found
 
 
+HOMES = {"aloha_sim": (0.0, -0.96, 1.16, 0.0, -0.3, 0.0, 0.039) * 2}
+"""Where a robot begins that would touch something in the middle of its joints' ranges."""
+LOOK_NS = 5_000_000
 HEARD = {"joint_trajectory", "forward_position", "twist", "twist_stamped"}
 
 
@@ -134,6 +137,7 @@ class Rig:
         self.distort: Callable[[Sample], Sequence[Sample]] = lambda sample: [sample]
         self.hears = True
         self.drops_commands = False
+        self.watch: Callable[[Sequence[str], Floats], object] | None = None
         self.sensed: Callable[[Floats, Floats], tuple[Floats, Floats]] = lambda q, v: (q, v)
         self._outputs = {
             output.topic: (output, load_backend(output.backend))
@@ -149,7 +153,8 @@ class Rig:
         self.names = self.embodiment.joints
         self.limits = Limits.of_joints(self.names, self.safety["joints"])
         if self.home is None:
-            self.home = (self.limits.lower + self.limits.upper) / 2
+            middle = (self.limits.lower + self.limits.upper) / 2
+            self.home = np.array(HOMES.get(self.name, middle))
         self.players = {}
         self._places = {}
         for output in self.embodiment.file.command.outputs:
@@ -244,7 +249,15 @@ class Rig:
     # the loop ----------------------------------------------------------------------------------
 
     def advance(self, true_ns: int) -> None:
-        """Let the controllers play up to a time."""
+        """Let the controllers play up to a time, and show where that leads."""
+        if self.watch is not None:
+            first_ns = (self._true_ns // LOOK_NS + 1) * LOOK_NS
+            for ns in range(first_ns, true_ns + 1, LOOK_NS):
+                self._play(ns)
+                self.watch(self.names, self.setpoint[0])
+        self._play(true_ns)
+
+    def _play(self, true_ns: int) -> None:
         for players in self.players.values():
             for player in players.values():
                 player.play(true_ns)

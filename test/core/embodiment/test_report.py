@@ -90,5 +90,23 @@ def test_a_bad_file_is_code_2_with_its_problems_and_nothing_else(
     assert check(str(path)) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(f"{path}:108: safety.joints.left_waist.velocity: 5 is above the URDF's")
+    assert err.startswith(f"{path}:111: safety.joints.left_waist.velocity: 5 is above the URDF's")
     assert len(err.splitlines()) == 1
+
+
+def test_a_profile_is_shown_with_the_limits_that_it_sets(capsys: pytest.CaptureFixture[str]):
+    assert check("aloha_sim", "commissioning") == 0
+    shown = capsys.readouterr().out
+    waist = next(line for line in shown.splitlines() if line.split()[:1] == ["left_waist"])
+    assert "0.5     commissioning" in waist
+    tool = next(line for line in shown.splitlines() if line.split()[:1] == ["left_tool"])
+    assert "0.25 m/s   commissioning" in tool
+    assert "may touch: left_finger_link and table" in shown
+    assert " pairs of links and boxes stay 0.02 m apart at every command" in shown
+
+
+def test_a_profile_that_does_not_fit_is_refused(capsys: pytest.CaptureFixture[str]):
+    assert check("diffbot_sim", "commissioning") == 2
+    assert "safety.tools: absent, but profile 'commissioning'" in capsys.readouterr().err
+    assert check("aloha_sim", "fast") == 2
+    assert "unknown profile 'fast'. Known: commissioning, normal." in capsys.readouterr().err

@@ -29,11 +29,14 @@ Namespace = Annotated[str, typer.Option(help="Namespace of the robot.")]
 @app.command()
 def check(
     file: Annotated[str, typer.Argument(help="Name or path of an embodiment file.")],
+    profile: Annotated[
+        str, typer.Option(help="Under which the robot is to run: normal, commissioning.")
+    ] = "normal",
 ) -> None:
     """Check an embodiment file against its URDF and show what it says."""
     from qwen_vla_ros.cli.check import check as run
 
-    raise typer.Exit(run(file))
+    raise typer.Exit(run(file, profile))
 
 
 @app.command()

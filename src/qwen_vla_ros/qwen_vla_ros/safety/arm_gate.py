@@ -11,6 +11,7 @@ import numpy as np
 from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.backend import JointTrajectory, TrajectoryPoint
 from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.embodiment.profile import NORMAL, Profile
 from qwen_vla_ros.errors import EmbodimentError
 from qwen_vla_ros.safety.brake_filter import BrakeFilter, Step
 from qwen_vla_ros.safety.envelope import JointEnvelope
@@ -18,6 +19,7 @@ from qwen_vla_ros.safety.gate import Gate, Proposal
 from qwen_vla_ros.safety.interlock import Interlock, Tick
 from qwen_vla_ros.safety.joint_monitor import JointMonitor
 from qwen_vla_ros.safety.latch import Cause
+from qwen_vla_ros.safety.motion_guard import MotionGuard
 from qwen_vla_ros.safety.policy_monitor import OUT_OF_REACH, PolicyMonitor
 from qwen_vla_ros.types import FloatArray
 
@@ -30,6 +32,8 @@ LEAD = 2
 message may be a whole period on its way and change nothing that is being played."""
 SMOOTH_LEAD = 3
 """The same where a jerk is declared: then a knot is known only with the command after its own."""
+TRIES = 3
+"""Steps that are judged in one tick, each shorter than the one before; then it is the brake."""
 MOST_MISSED = 50
 """Cells without a tick, after which the controller has long come to rest by itself."""
 
@@ -147,6 +151,7 @@ class ArmGate(Gate[JointCommand]):
         monitors: Sequence[JointMonitor],
         interlock: Interlock,
         period_s: float,
+        guard: MotionGuard | None = None,
     ) -> None:
         """Compose a gate.
 
@@ -155,9 +160,11 @@ class ArmGate(Gate[JointCommand]):
             monitors: One per source of joint states; together they report every joint.
             interlock: What is watched besides the joints.
             period_s: Nominal time between two ticks, in seconds.
+            guard: What is watched in space; None for joints whose links nobody knows.
         """
         super().__init__(monitors, interlock, period_s)
         self._envelope = envelope
+        self._guard = guard
         self._monitors = tuple(monitors)
         self._filter = BrakeFilter(envelope)
         self._lead = LEAD if envelope.jerk is None else SMOOTH_LEAD
@@ -168,15 +175,15 @@ class ArmGate(Gate[JointCommand]):
         self._is_moved = False
 
     @classmethod
-    def from_embodiment(cls, embodiment: Embodiment) -> Self:
-        """Make the gate of one robot's joints.
+    def from_embodiment(cls, embodiment: Embodiment, profile: Profile = NORMAL) -> Self:
+        """Make the gate of one robot's joints, no faster than a profile allows.
 
         Raises:
             EmbodimentError: No joint is commanded, one has no limits, or nothing reports it.
         """
         if not embodiment.joints:
             raise EmbodimentError(f"{embodiment.path}: action: no channel commands a joint")
-        envelope = JointEnvelope.from_embodiment(embodiment)
+        envelope = JointEnvelope.from_embodiment(embodiment, profile)
         monitors = []
         unreported = set(envelope.names)
         for source in embodiment.file.state:
@@ -195,6 +202,7 @@ class ArmGate(Gate[JointCommand]):
             monitors,
             Interlock.from_embodiment(embodiment),
             1.0 / command.rate_hz,
+            MotionGuard(embodiment, envelope, profile),
         )
 
     @property
@@ -260,6 +268,8 @@ class ArmGate(Gate[JointCommand]):
         )
         self._wanted = None
         self._is_moved = False
+        if self._guard is not None:
+            self._guard.begin(self._reference.position)
 
     def _read(self, wanted: FloatArray) -> FloatArray | None:
         if wanted.shape != self._envelope.lower.shape or not np.isfinite(wanted).all():
@@ -278,14 +288,14 @@ class ArmGate(Gate[JointCommand]):
             return Proposal(last, 0, is_limited=False)
         before = last.newest
         step = self._step(before, wanted)
-        new = State(step.position, step.velocity)
-        known = (*last.states[1 : self._lead + 1], new)
+        ahead, refused = self._allowed(before, step, is_braking=wanted is None)
         return Proposal(
-            JointCommand(self._cell, (*known, *self._brake(new)), self._lead),
+            JointCommand(self._cell, (*last.states[1 : self._lead + 1], *ahead), self._lead),
             self._envelope.count_violations(
-                before.position, before.velocity, new.position, self._period_s
+                before.position, before.velocity, ahead[0].position, self._period_s
             ),
-            bool(step.limited.any()),
+            refused is not None or bool(step.limited.any()),
+            refused,
         )
 
     def _take(self, command: JointCommand) -> None:
@@ -306,6 +316,37 @@ class ArmGate(Gate[JointCommand]):
             states = tail if len(tail) > self._lead else (*tail, tail[-1])
             command = replace(command, cell=command.cell + 1, states=states)
         return command
+
+    def _allowed(
+        self, before: State, step: Step, *, is_braking: bool
+    ) -> tuple[list[State], Cause | None]:
+        """Return what to do from `before` on until rest, and why it is not the wanted step.
+
+        It begins with a step whose path is free to its end, or else with the brake: the rest of
+        the path that was found free before.
+        """
+        cause: Cause | None = None
+        for _ in range(TRIES):
+            ahead = self._and_brake(step)
+            if self._guard is None or is_braking:
+                return ahead, None
+            commands = np.array([state.position for state in (before, *ahead)])
+            refusal = self._guard.judge(commands)
+            if refusal is None:
+                return ahead, cause
+            cause = cause or refusal.cause
+            way = refusal.share * (step.position - before.position)
+            wanted, speed = before.position + way, way / self._period_s
+            step = self._filter.step(
+                before.position, before.velocity, wanted, speed, self._period_s
+            )
+        return self._and_brake(
+            self._filter.brake(before.position, before.velocity, self._period_s)
+        ), cause
+
+    def _and_brake(self, step: Step) -> list[State]:
+        new = State(step.position, step.velocity)
+        return [new, *self._brake(new)]
 
     def _brake(self, state: State) -> list[State]:
         """Return the states after one, until the joints rest: those that later ticks would add."""

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from qwen_vla_ros.embodiment.backend import load_backend
 from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.embodiment.profile import NORMAL, Profile
 from qwen_vla_ros.errors import EmbodimentError
 from qwen_vla_ros.types import FloatArray
 
@@ -63,8 +64,8 @@ class JointEnvelope:
             raise ValueError("lower must be less than upper")
 
     @classmethod
-    def from_embodiment(cls, embodiment: Embodiment) -> Self:
-        """Read the limits of the commanded joints.
+    def from_embodiment(cls, embodiment: Embodiment, profile: Profile = NORMAL) -> Self:
+        """Read the limits of the commanded joints, with the speeds that a profile leaves them.
 
         Raises:
             EmbodimentError: A joint has no limits, or could not stop within the time that a
@@ -85,7 +86,9 @@ class JointEnvelope:
             names=embodiment.joints,
             lower=column("lower"),
             upper=column("upper"),
-            velocity=column("velocity"),
+            velocity=np.array(
+                [profile.velocity(embodiment, joint).value for joint in embodiment.joints]
+            ),
             acceleration=column("acceleration"),
             start_jump=column("start_jump"),
             tracking=column("tracking"),
