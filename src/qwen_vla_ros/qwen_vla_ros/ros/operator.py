@@ -127,9 +127,11 @@ class Operator:
         """Bring the robot to rest; only `arm` lets it move again.
 
         Raises:
-            NotReadyError: No gate answers.
+            NotReadyError: No gate answers, or it says that it failed; the sentence is the gate's.
         """
-        self._call(self._stop, Trigger.Request())
+        answer = self._call(self._stop, Trigger.Request())
+        if not answer.success:
+            raise NotReadyError(answer.message)
 
     def profile(self) -> str:
         """Return the run profile of the gate.
