@@ -26,7 +26,7 @@ from tqdm import tqdm
 from faults.attacks import Adversary, Pace
 from faults.contact import ContactJudge
 from faults.judge import RATES_HZ
-from faults.rig import ROOT, Rig, all_robots
+from faults.rig import ROOT, Rig, all_robots, robots
 from faults.usual import ARM_RULES, BASE_RULES, UsualRobot
 
 GATE = "this gate"
@@ -107,7 +107,7 @@ def _attack(
     rng = np.random.default_rng(seed)
     rig = (Rig if rule == GATE else UsualRobot)(name, rates=rates, keeps=False)
     rig.rule = rule
-    contact = None if rig.is_base else ContactJudge(name)
+    contact = ContactJudge(name) if name in robots() and not rig.is_base else None
     if contact is not None:
         rig.watch = contact.look
     adversary = Adversary(rig, rng)

@@ -44,6 +44,8 @@ def robots() -> list[str]:
 
 HOMES = {"aloha_sim": (0.0, -0.96, 1.16, 0.0, -0.3, 0.0, 0.039) * 2}
 """Where a robot begins that would touch something in the middle of its joints' ranges."""
+SWINGS = {"aloha_sim": 0.12}
+"""rad: amplitude at most, where a wider swing would bring links together."""
 LOOK_NS = 5_000_000
 HEARD = {"joint_trajectory", "forward_position", "twist", "twist_stamped"}
 
@@ -358,8 +360,9 @@ class Swing:
             room = np.minimum(limits.upper - rig.home, rig.home - limits.lower)
             # Speed A w and acceleration A w^2 both stay below their share.
             self._w = 2 * np.pi * rng.uniform(0.2, 0.6, len(room))
+            room = np.minimum(0.45 * room, SWINGS.get(rig.name, np.inf))
             self._a = np.minimum(
-                np.minimum(share * limits.velocity / self._w, 0.45 * room),
+                np.minimum(share * limits.velocity / self._w, room),
                 share * limits.acceleration / self._w**2,
             ) * rng.choice([-1, 1], len(room))
             return

@@ -25,8 +25,6 @@ from qwen_vla_ros.types import FloatArray
 
 FAR = 1e6
 """rad or m; further away is just as wrong, and differences cannot overflow."""
-
-
 LEAD = 2
 """Knots ahead of the one at which a tick's cell begins: the next one was sent before, so that a
 message may be a whole period on its way and change nothing that is being played."""

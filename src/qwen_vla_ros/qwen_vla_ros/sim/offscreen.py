@@ -57,6 +57,7 @@ class OffscreenRenderer:
         Returns:
             RGB image (height, width, 3), top row first.
         """
+        self._gl.make_current()  # another renderer may have drawn meanwhile
         data = self._data
         data.qpos[:] = snapshot.positions
         data.mocap_pos[:] = snapshot.mocap_positions

@@ -113,8 +113,8 @@ class _Episode:
         robot: SimulatedRobot,
         policy: Policy,
         seed: int,
-        instruction: str,
-        see: Callable[[Observation], None],
+        instruction: str = "",
+        see: Callable[[Observation], None] = lambda _: None,
     ) -> None:
         self._see = see
         self._embodiment = embodiment

@@ -118,6 +118,7 @@ class SceneRenderer:
         Returns:
             RGB (n_cameras, H, W, 3): what the model sees. All cameras must be seen at one size.
         """
+        self._gl.make_current()  # another renderer may have drawn meanwhile
         self._place(qpos, objects)
         pictures = []
         for view, camera, resizers in zip(self.views, self._ids, self._resizers, strict=True):

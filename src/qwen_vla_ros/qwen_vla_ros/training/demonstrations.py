@@ -80,7 +80,7 @@ class Demonstrations:
         if not self._rows:
             parts: dict[str, list[Array]] = {name: [] for name in ROWS}
             for path in sorted(self._folder.glob("shard_*.npz")):
-                with np.load(path, allow_pickle=False) as shard:
+                with np.load(path) as shard:
                     if "episode" not in shard:
                         continue  # none of its episodes succeeded
                     chosen = (shard["episode"] % HELD_OUT == 0) == self._held_out
