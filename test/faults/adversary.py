@@ -1,29 +1,34 @@
 """The whole gate under attack, before a judge that shares no code with it.
 
-    make adversary ADVERSARY="--steps 1000000"
+    make adversary ADVERSARY="--steps 1000000 --usual-steps 0 --rates 1000"
 
 A gate holds a robot whose servos are ideal; a policy attacks with chunks that admission has to
 take seriously; ticks and deliveries come late. What is judged is the set-point that controllers
 make of the messages, at their update rates. The same attacks go through the rules of the field.
+What was done is kept, run by run: a campaign that was ended goes on where it was, as long as
+neither the gate nor the judge has changed.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from faults.attacks import Adversary, Pace
+from faults.contact import ContactJudge
 from faults.judge import RATES_HZ
-from faults.rig import Rig, robots
+from faults.rig import ROOT, Rig, all_robots
 from faults.usual import ARM_RULES, BASE_RULES, UsualRobot
 
-QUANTITIES = ("position", "speed", "acceleration", "jerk")
 GATE = "this gate"
 CHUNK = 2_000
 """Steps that are run between two looks at the progress."""
@@ -39,6 +44,9 @@ class Result:
         not_finite: Set-points, or twists, that held a value that is no number.
         armed: Steps in which the gate let commands pass.
         stops: How often it stopped, by cause.
+        looks: Poses of arms that were looked at for contacts.
+        touching: In how many of them links overlapped that must not touch.
+        deepest: How far at most, in m, and where.
         where: At 1 kHz, the seed, time (s) and axis of each worst ratio.
     """
 
@@ -56,6 +64,9 @@ class Result:
     stops: dict[str, int] = field(default_factory=dict)
     attacks: dict[str, int] = field(default_factory=dict)
     chunks: int = 0
+    looks: int = 0
+    touching: int = 0
+    deepest: tuple[float, str] = (0.0, "")
 
     def ratio(self, quantity: str, hz: int = 1000) -> float:
         return self.ratios.get((hz, quantity), 0.0)
@@ -68,6 +79,9 @@ class Result:
         self.moving += other.moving
         self.chunks += other.chunks
         self.not_finite += other.not_finite
+        self.looks += other.looks
+        self.touching += other.touching
+        self.deepest = max(self.deepest, other.deepest)
         self.beyond = max(self.beyond, other.beyond)
         for key, value in other.ratios.items():
             if value > self.ratios.get(key, 0.0):
@@ -79,16 +93,23 @@ class Result:
                 mine[name] = mine.get(name, 0) + count
 
 
-def attack(name: str, rule: str, pace: str, steps: int, seed: int) -> Result:
+def attack(
+    name: str, rule: str, pace: str, steps: int, seed: int, rates: tuple[int, ...] = RATES_HZ
+) -> Result:
     """Attack one robot for some steps."""
     with np.errstate(all="ignore"):  # 1e308 is one of the attacks
-        return _attack(name, rule, pace, steps, seed)
+        return _attack(name, rule, pace, steps, seed, rates)
 
 
-def _attack(name: str, rule: str, pace: str, steps: int, seed: int) -> Result:
+def _attack(
+    name: str, rule: str, pace: str, steps: int, seed: int, rates: tuple[int, ...]
+) -> Result:
     rng = np.random.default_rng(seed)
-    rig = (Rig if rule == GATE else UsualRobot)(name, rates=RATES_HZ, keeps=False)
+    rig = (Rig if rule == GATE else UsualRobot)(name, rates=rates, keeps=False)
     rig.rule = rule
+    contact = None if rig.is_base else ContactJudge(name)
+    if contact is not None:
+        rig.watch = contact.look
     adversary = Adversary(rig, rng)
     timing = Pace(rng, is_exact=pace == "exact")
     result = Result(name, rule, pace, steps=steps, seeds=(seed,))
@@ -107,6 +128,9 @@ def _attack(name: str, rule: str, pace: str, steps: int, seed: int) -> Result:
         late_ns, deliver_ns = timing.draw()
         rig.tick(late_ns=late_ns, deliver_ns=deliver_ns)
         result.armed += is_armed
+    if contact is not None:
+        result.looks, result.touching = contact.looks, contact.touching
+        result.deepest = (contact.deepest, f"seed {seed}, {contact.pair}")
     result.attacks, result.chunks = adversary.used, adversary.chunks
     result.beyond, result.not_finite = max(0.0, rig.beyond), rig.not_finite
     for hz, accounts in rig.accounts.items():
@@ -126,24 +150,87 @@ def rules_of(name: str) -> tuple[str, ...]:
     return (GATE, *(BASE_RULES if Rig(name).is_base else ARM_RULES))
 
 
-def campaign(names: list[str], steps: int, usual: int, seed: int, jobs: int) -> list[Result]:
-    """Attack every robot, with every rule and both paces."""
+class Memory:
+    """The runs that were done, on disk."""
+
+    def __init__(self, path: Path) -> None:
+        """Remember what `path` holds of runs with the code as it is now."""
+        self._path = path
+        self._code = fingerprint()
+        self._known: dict[str, Result] = {}
+        for line in path.read_text().splitlines() if path.is_file() else ():
+            kept = json.loads(line)
+            if kept["code"] == self._code:
+                self._known[kept["key"]] = _result(kept["result"])
+
+    def find(self, item: tuple) -> Result | None:
+        return self._known.get(repr(item))
+
+    def add(self, item: tuple, result: Result) -> None:
+        found = asdict(result)
+        found["ratios"] = [[*key, value] for key, value in result.ratios.items()]
+        kept = {"code": self._code, "key": repr(item), "result": found}
+        with self._path.open("a") as file:
+            file.write(json.dumps(kept) + "\n")
+
+
+def _result(kept: dict) -> Result:
+    ratios = {(hz, quantity): value for hz, quantity, value in kept["ratios"]}
+    return Result(**{**kept, "seeds": tuple(kept["seeds"]), "ratios": ratios})
+
+
+def fingerprint() -> str:
+    """Return a hash of all that a result depends on."""
+    package = ROOT / "src" / "qwen_vla_ros" / "qwen_vla_ros"
+    parts = [package / room for room in ("safety", "execution", "embodiment")]
+    parts += [ROOT / "test" / "faults", ROOT / "test" / "robots", ROOT / "config" / "embodiments"]
+    paths = [path for part in parts for path in sorted(part.rglob("*")) if path.is_file()]
+    code = [path.read_bytes() for path in paths if path.suffix in (".py", ".yaml", ".urdf")]
+    return hashlib.sha256(b"\0".join(code)).hexdigest()[:16]
+
+
+def campaign(
+    names: list[str],
+    steps: int,
+    usual: int,
+    seed: int,
+    jobs: int,
+    rates: tuple[int, ...] = RATES_HZ,
+    memory: Path | None = None,
+) -> Iterator[list[Result]]:
+    """Attack every robot, with every rule and both paces; yields what is known after each run."""
     results: dict[tuple[str, str, str], Result] = {}
     work = []
-    for name in names:
-        for rule in rules_of(name):
-            for pace in ("exact", "late"):
-                share = (steps if rule == GATE else usual) // 2
-                results[name, rule, pace] = Result(name, rule, pace)
-                for k, begin in enumerate(range(0, share, CHUNK)):
-                    work.append((name, rule, pace, min(CHUNK, share - begin), seed + k))
+    longest = max(steps, usual) // 2
+    for begin in range(0, longest, CHUNK):
+        for name in names:
+            for rule in rules_of(name):
+                for pace in ("exact", "late"):
+                    share = (steps if rule == GATE else usual) // 2
+                    if begin < share:
+                        results.setdefault((name, rule, pace), Result(name, rule, pace))
+                        count = min(CHUNK, share - begin)
+                        work.append((name, rule, pace, count, seed + begin // CHUNK, rates))
+    known = None if memory is None else Memory(memory)
     bar = tqdm(total=sum(item[3] for item in work), unit="step", mininterval=1.0)
-    with ProcessPoolExecutor(jobs) as pool:
-        for item, found in zip(work, pool.map(attack, *zip(*work, strict=True)), strict=True):
+    left = []
+    for item in work:
+        found = None if known is None else known.find(item)
+        if found is None:
+            left.append(item)
+        else:
             results[item[:3]].add(found)
             bar.update(item[3])
+    with ProcessPoolExecutor(jobs) as pool:
+        runs = pool.map(attack, *zip(*left, strict=True)) if left else ()
+        for item, found in zip(left, runs, strict=True):
+            results[item[:3]].add(found)
+            if known is not None:
+                known.add(item, found)
+            bar.update(item[3])
+            yield list(results.values())
     bar.close()
-    return list(results.values())
+    yield list(results.values())
 
 
 def shown(value: float) -> str:
@@ -154,8 +241,8 @@ def table(results: list[Result]) -> str:
     """Return the results as a table."""
     lines = [
         "| robot | rule | ticks | steps | seeds | position | beyond | speed | acceleration "
-        "| acc. 200 Hz | acc. 100 Hz | not finite | stops |",
-        "|" + "---|" * 13,
+        "| acc. 200 Hz | acc. 100 Hz | jerk | burst | not finite | contacts | stops |",
+        "|" + "---|" * 16,
     ]
     for r in results:
         seeds = f"{r.seeds[0]} to {r.seeds[-1]}" if r.seeds else "-"
@@ -164,11 +251,13 @@ def table(results: list[Result]) -> str:
             r.beyond,
             r.ratio("speed"),
             *(r.ratio("acceleration", hz) for hz in RATES_HZ),
+            r.ratio("jerk"),
+            r.ratio("burst"),
         )
         numbers = " | ".join(shown(value) for value in values)
         lines.append(
             f"| {r.robot} | {r.rule} | {r.pace} | {r.steps} | {seeds} | {numbers} "
-            f"| {r.not_finite} | {sum(r.stops.values())} |"
+            f"| {r.not_finite} | {r.touching} of {r.looks} | {sum(r.stops.values())} |"
         )
     return "\n".join(lines)
 
@@ -184,6 +273,7 @@ def details(results: list[Result]) -> str:
             f"the set-point moved at {r.moving} updates of 1 kHz.",
             "  attacks: " + ", ".join(f"{name} {n}" for name, n in sorted(r.attacks.items())),
             "  stops: " + (", ".join(f"{c} {n}" for c, n in sorted(r.stops.items())) or "none"),
+            f"  deepest contact: {r.deepest[0]:.4f} m {r.deepest[1]}",
             *(f"  worst {q}: {r.ratio(q):.6g} ({where})" for q, where in sorted(r.where.items())),
         ]
     return "\n".join(lines)
@@ -194,19 +284,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", type=int, default=40_000, help="per robot, for the gate")
     parser.add_argument("--usual-steps", type=int, default=8_000, help="per rule of the field")
-    parser.add_argument("--robots", nargs="*", default=robots())
+    parser.add_argument("--robots", nargs="*", default=all_robots())
     parser.add_argument("--seed", type=int, default=0, help="the first; each run of 2000 has one")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("out/faults"))
+    parser.add_argument("--rates", type=int, nargs="*", default=RATES_HZ, help="of controllers")
     options = parser.parse_args()
     begin = time.monotonic()
-    results = campaign(
-        options.robots, options.steps, options.usual_steps, options.seed, options.jobs
-    )
-    text = f"{table(results)}\n{details(results)}\n"
-    print(f"\n{text}\nbefore the judge for {time.monotonic() - begin:.0f} s")
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "adversary.md").write_text(text, encoding="utf-8")
+    runs = campaign(
+        options.robots,
+        options.steps,
+        options.usual_steps,
+        options.seed,
+        options.jobs,
+        tuple(options.rates),
+        options.out / "adversary.jsonl",
+    )
+    for results in runs:
+        text = f"{table(results)}\n{details(results)}\n"
+        (options.out / "adversary.md").write_text(text, encoding="utf-8")
+    print(f"\n{text}\nbefore the judge for {time.monotonic() - begin:.0f} s")
 
 
 if __name__ == "__main__":

@@ -137,9 +137,9 @@ ARM_ATTACKS: tuple[Attack, ...] = (
 def base_rows(kind: str, rng: np.random.Generator, rows: int, reach: Floats, k: int) -> Floats:
     """Return waypoints (H, 3) of one attack on a base; `reach` is what it can do within a row."""
     if kind == "anywhere":
-        return rng.uniform(-3, 3, (rows, 3)) * reach
+        return rng.uniform(-1.2, 1.2, (rows, 3)) * reach
     if kind == "bang_bang":
-        return np.tile(3 * reach * (1 if k % 2 else -1) * rng.choice([-1, 1], 3), (rows, 1))
+        return np.tile(1.2 * reach * (1 if k % 2 else -1) * rng.choice([-1, 1], 3), (rows, 1))
     if kind == "trembling":
         sign = np.where(np.arange(rows) % 2, 1.0, -1.0)
         return np.outer(sign, reach) * 10 ** rng.uniform(-3, 0)

@@ -64,9 +64,6 @@ NOT_TRIED = {
 }
 
 KNOWN = {
-    ("A11", "millimetres for metres", "diffbot_sim"): (
-        "a base is limited and never stopped for asking too much"
-    ),
     ("F1", "the gate dies", "diffbot_sim"): (
         "in one process there is no monitor: the controller's own time-out is 0.5 s"
     ),

@@ -11,13 +11,13 @@ other, so that a seam between two messages counts as what it is: a jump of the m
   update on, whole. A stamp of 0 means that update; a stamp in the past is honoured. Before its
   first point the way leads there from where the joints are. Set-points are sampled one update
   ahead, and the last point is held.
-- A forwarding controller hands on what it was last told.
+- A forwarding controller hands on what it was last told: a step, which has no rate from update to
+  update. What it is told is looked at from telling to telling.
 - `diff_drive_controller`: as that, but a twist older than its time-out counts as zero.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -110,6 +110,7 @@ class Account:
         self._moving = self._not_finite = 0
         self._moved_s = -np.inf
         self._tail: Floats | None = None
+        self._ahead = np.zeros((2, len(limits.names)))
         self._pending: list[Floats] = []
         self._pending_rows = 0
         self._begin_s = 0.0
@@ -125,7 +126,7 @@ class Account:
 
     @property
     def worst(self) -> dict[str, Worst]:
-        """By quantity: position, speed, acceleration, jerk."""
+        """By quantity: position, speed, acceleration, jerk; of speeds also burst."""
         self._look()
         return self._worst
 
@@ -182,6 +183,10 @@ class Account:
             self._note("position", np.abs(rows - middle) / half, begin_s)
             outside = np.maximum(rows - limits.upper, limits.lower - rows)
             self._beyond = max(self._beyond, float(outside.max()))
+        else:
+            if tail is None:
+                self._ahead[:] = 0
+            self._see_bursts(rows if tail is None else np.concatenate([tail[-1:], rows]), begin_s)
         self._tail = joined[-3 * self._stride :].copy()
         rates = joined
         for quantity in ("speed", "acceleration", "jerk"):
@@ -208,6 +213,22 @@ class Account:
                 if len(moving):
                     self._moved_s = first_s + int(moving[-1]) * self._period_s
 
+    def _see_bursts(self, rows: Floats, begin_s: float) -> None:
+        """Look how far speeds run ahead of a ramp at the limit, over every stretch of time.
+
+        What is told in steps is ahead of it by one step at least; that much is a ratio of 1.
+        """
+        ramp = self.limits.acceleration * self._period_s
+        climbed = np.arange(len(rows))[:, None] * ramp
+        for k, sign in enumerate((1.0, -1.0)):
+            excess = sign * rows - climbed
+            excess[0] -= self._ahead[k]
+            lowest = np.minimum.accumulate(excess)
+            excess[0] += self._ahead[k]
+            ahead = excess - lowest
+            self._ahead[k] = ahead[-1]
+            self._note("burst", ahead / (ramp * self._stride), begin_s)
+
     def _note(self, quantity: str, shares: Floats, first_s: float) -> None:
         best = self._worst.setdefault(quantity, Worst())
         row, column = divmod(int(np.argmax(shares)), shares.shape[1])
@@ -227,18 +248,21 @@ class Point:
     acceleration: Floats | None = None
 
 
-def coefficients(a: Point, b: Point) -> Floats:
-    """Return those of the polynomial between two points, shape (degree + 1, J), lowest first."""
-    h = (b.ns - a.ns) / S
-    rise = b.position - a.position
-    if a.velocity is None or b.velocity is None:
-        return np.stack([a.position, rise / h])
-    v0, v1 = a.velocity, b.velocity
-    if a.acceleration is None or b.acceleration is None:
-        return np.stack(
-            [a.position, v0, (3 * rise / h - 2 * v0 - v1) / h, (v0 + v1 - 2 * rise / h) / h**2]
-        )
-    a0, a1 = a.acceleration, b.acceleration
+def coefficients(times: npt.NDArray[np.int64], points: Sequence[Point]) -> Floats:
+    """Return those of the polynomials between points, (pieces, degree + 1, J), lowest first."""
+    position = np.stack([point.position for point in points])
+    h = (np.diff(times) / S)[:, None]
+    rise = np.diff(position, axis=0)
+    a = position[:-1]
+    if any(point.velocity is None for point in points):
+        return np.stack([a, rise / h], axis=1)
+    velocity = np.stack([point.velocity for point in points])
+    v0, v1 = velocity[:-1], velocity[1:]
+    if any(point.acceleration is None for point in points):
+        c2, c3 = (3 * rise / h - 2 * v0 - v1) / h, (v0 + v1 - 2 * rise / h) / h**2
+        return np.stack([a, v0, c2, c3], axis=1)
+    acceleration = np.stack([point.acceleration for point in points])
+    a0, a1 = acceleration[:-1], acceleration[1:]
     # The three that are left answer for place, speed and acceleration at the end.
     place = (rise - v0 * h - a0 * h**2 / 2) / h**3
     speed = (v1 - v0 - a0 * h) / h**2
@@ -246,7 +270,7 @@ def coefficients(a: Point, b: Point) -> Floats:
     c3 = 10 * place - 4 * speed + change / 2
     c4 = (-15 * place + 7 * speed - change) / h
     c5 = (6 * place - 3 * speed + change / 2) / h**2
-    return np.stack([a.position, v0, a0 / 2, c3, c4, c5])
+    return np.stack([a, v0, a0 / 2, c3, c4, c5], axis=1)
 
 
 class Curve:
@@ -254,21 +278,18 @@ class Curve:
 
     def __init__(self, points: Sequence[Point], start_ns: int) -> None:
         """Play `points`, whose times count from `start_ns`."""
-        self.points = [
-            Point(start_ns + p.ns, p.position, p.velocity, p.acceleration) for p in points
-        ]
-        self.times = [point.ns for point in self.points]
-        self._pieces: dict[int, Floats] = {}
+        self.times = start_ns + np.array([point.ns for point in points], dtype=np.int64)
+        self._last = points[-1].position
+        self._pieces = coefficients(self.times, points) if len(points) > 1 else None
 
     def at(self, ns: int, derivative: int = 0) -> Floats:
         """Return the position (J,) or a derivative of it, at a time not before the first point."""
-        k = bisect_right(self.times, ns) - 1
-        if k >= len(self.points) - 1:
-            last = self.points[-1].position
-            return last if derivative == 0 else np.zeros_like(last)
+        k = int(np.searchsorted(self.times, ns, side="right")) - 1
+        if self._pieces is None or k >= len(self._pieces):
+            return self._last if derivative == 0 else np.zeros_like(self._last)
         k = max(k, 0)
-        s = (ns - self.times[k]) / S
-        piece = self.piece(k)
+        s = (ns - int(self.times[k])) / S
+        piece = self._pieces[k]
         value = np.zeros(piece.shape[1])
         for power in range(derivative, len(piece)):
             factor = factorial(power) // factorial(power - derivative)
@@ -277,43 +298,50 @@ class Curve:
 
     def rows(self, times: npt.NDArray[np.int64]) -> Floats:
         """Return the positions (n, J) at rising times."""
-        places = np.searchsorted(self.times, times, side="right") - 1
-        out = np.empty((len(times), len(self.points[0].position)))
-        for k in np.unique(places):
-            here = places == k
-            if k >= len(self.points) - 1:
-                out[here] = self.points[-1].position
-                continue
-            piece = self.piece(max(int(k), 0))
-            s = ((times[here] - self.times[max(int(k), 0)]) / S)[:, None]
-            value = np.broadcast_to(piece[-1], (len(s), piece.shape[1]))
-            for row in piece[-2::-1]:
-                value = value * s + row
-            out[here] = value
+        places = np.maximum(np.searchsorted(self.times, times, side="right") - 1, 0)
+        count = 0 if self._pieces is None else int(np.searchsorted(places, len(self._pieces)))
+        out = np.empty((len(times), len(self._last)))
+        out[count:] = self._last
+        if self._pieces is not None and count:
+            here = places[:count]
+            s = ((times[:count] - self.times[here]) / S)[:, None]
+            pieces = self._pieces[here]
+            value = pieces[:, -1]
+            for power in range(pieces.shape[1] - 2, -1, -1):
+                value = value * s + pieces[:, power]
+            out[:count] = value
         return out
-
-    def piece(self, k: int) -> Floats:
-        if k not in self._pieces:
-            self._pieces[k] = coefficients(self.points[k], self.points[k + 1])
-        return self._pieces[k]
 
 
 class Player:
     """A controller of joints: hears messages, and is played up to a time."""
 
-    def __init__(self, limits: Limits, rate_hz: int, home: Floats, begin_ns: int) -> None:
-        """Hold `home` (J,) until something is heard; the first update is at `begin_ns`."""
-        self.account = Account(limits, 1 / rate_hz)
+    def __init__(
+        self,
+        limits: Limits,
+        rate_hz: int,
+        home: Floats,
+        begin_ns: int,
+        told_hz: float | None = None,
+    ) -> None:
+        """Hold `home` (J,) until something is heard; the first update is at `begin_ns`.
+
+        Who is to be told bare positions, `told_hz` times a second, is judged by these alone.
+        """
+        self._told_ns = 0 if told_hz is None else round(S / told_hz)
+        self._told_in = 0
+        self.account = Account(limits, 1 / (told_hz or rate_hz))
         self._names = limits.names
         self._period_ns = S // rate_hz
         self._next_ns = begin_ns
         self._heard: deque[tuple[int, int, list[Point]]] = deque()
         self._hold = np.array(home, dtype=np.float64)
+        self._last_told = self._hold
         self._curve: Curve | None = None
         self.setpoint = self._hold
         self.speed = np.zeros_like(self._hold)
         # It has been at rest for a while.
-        self.account.see(begin_ns / S - 2 / rate_hz, np.tile(self._hold, (3, 1)))
+        self.account.see(begin_ns / S - 2 / (told_hz or rate_hz), np.tile(self._hold, (3, 1)))
 
     def hear_trajectory(self, received_ns: int, message: Any, shift_ns: int = 0) -> None:
         """Take in a trajectory_msgs/JointTrajectory of all the joints, in any order.
@@ -354,6 +382,8 @@ class Player:
             newest = None
             while self._heard and self._heard[0][0] <= self._next_ns:
                 newest = self._heard.popleft()
+                if self._told_ns:
+                    self._see_told(newest[0], newest[2][0].position)
             if newest is not None:
                 self._replace(*newest[1:])
             if self._heard:
@@ -364,7 +394,8 @@ class Player:
                 rows = np.tile(self._hold, (count, 1))
             else:
                 rows = self._curve.rows(times)
-            self.account.see(int(times[0]) / S, rows)
+            if not self._told_ns:
+                self.account.see(int(times[0]) / S, rows)
             before = self.setpoint if count == 1 else rows[-2]
             # A servo that is told no number stays where it is.
             if np.isfinite(rows[-1]).all():
@@ -372,6 +403,17 @@ class Player:
                     self.speed = (rows[-1] - before) * (S / self._period_ns)
                 self.setpoint = rows[-1]
             self._next_ns += count * self._period_ns
+
+    def _see_told(self, received_ns: int, position: Floats) -> None:
+        """Look at one telling; a period in which nothing was told lies half way."""
+        period = received_ns // self._told_ns
+        count = min(period - self._told_in, 100) if self._told_in else 1
+        self._told_in = period
+        if count > 0:
+            shares = np.arange(1, count + 1)[:, None] / count
+            begin_s = (period - count + 1) * self._told_ns / S
+            self.account.see(begin_s, self._last_told + shares * (position - self._last_told))
+            self._last_told = position
 
     def _replace(self, stamp_ns: int, points: list[Point]) -> None:
         start_ns = stamp_ns or self._next_ns

@@ -26,6 +26,7 @@ from qwen_vla_ros.safety.robot_gate import RobotGate
 from qwen_vla_ros.types import ActionChunk
 
 ROOT = Path(__file__).resolve().parents[2]
+TEST_ROBOTS = ROOT / "test" / "robots" / "embodiments"
 BEGIN_NS = 10**15
 STEADY_OFFSET_NS = 10**14
 """The steady clock is not ROS time; a test that mixes them up fails."""
@@ -41,19 +42,31 @@ def robots() -> list[str]:
     return found
 
 
+HOMES = {"aloha_sim": (0.0, -0.96, 1.16, 0.0, -0.3, 0.0, 0.039) * 2}
+"""Where a robot begins that would touch something in the middle of its joints' ranges."""
+LOOK_NS = 5_000_000
 HEARD = {"joint_trajectory", "forward_position", "twist", "twist_stamped"}
+
+
+def all_robots() -> list[str]:
+    """Return those, and the robots that there are only to be attacked."""
+    return [*robots(), *sorted(path.stem for path in TEST_ROBOTS.glob("*.yaml"))]
+
+
+def file_of(name: str) -> Path:
+    shipped = ROOT / "config" / "embodiments" / f"{name}.yaml"
+    return shipped if shipped.is_file() else TEST_ROBOTS / f"{name}.yaml"
 
 
 @cache
 def embodiment_of(name: str) -> Embodiment:
-    return load_embodiment(name)
+    return load_embodiment(file_of(name))
 
 
 @cache
 def plain_file(name: str) -> dict[str, Any]:
     """Return the numbers of an embodiment file, read past the product's own reader."""
-    text = (ROOT / "config" / "embodiments" / f"{name}.yaml").read_text()
-    content: dict[str, Any] = yaml.safe_load(text)
+    content: dict[str, Any] = yaml.safe_load(file_of(name).read_text())
     return content
 
 
@@ -124,6 +137,7 @@ class Rig:
         self.distort: Callable[[Sample], Sequence[Sample]] = lambda sample: [sample]
         self.hears = True
         self.drops_commands = False
+        self.watch: Callable[[Sequence[str], Floats], object] | None = None
         self.sensed: Callable[[Floats, Floats], tuple[Floats, Floats]] = lambda q, v: (q, v)
         self._outputs = {
             output.topic: (output, load_backend(output.backend))
@@ -139,7 +153,8 @@ class Rig:
         self.names = self.embodiment.joints
         self.limits = Limits.of_joints(self.names, self.safety["joints"])
         if self.home is None:
-            self.home = (self.limits.lower + self.limits.upper) / 2
+            middle = (self.limits.lower + self.limits.upper) / 2
+            self.home = np.array(HOMES.get(self.name, middle))
         self.players = {}
         self._places = {}
         for output in self.embodiment.file.command.outputs:
@@ -147,7 +162,14 @@ class Rig:
             limits = Limits.of_joints(output.joints, self.safety["joints"])
             self._places[output.topic] = part
             self.players[output.topic] = {
-                hz: Player(limits, hz, self.home[part], BEGIN_NS) for hz in self.rates
+                hz: Player(
+                    limits,
+                    hz,
+                    self.home[part],
+                    BEGIN_NS,
+                    None if load_backend(output.backend).is_timed else self.hz,
+                )
+                for hz in self.rates
             }
 
     # clocks ------------------------------------------------------------------------------------
@@ -227,7 +249,15 @@ class Rig:
     # the loop ----------------------------------------------------------------------------------
 
     def advance(self, true_ns: int) -> None:
-        """Let the controllers play up to a time."""
+        """Let the controllers play up to a time, and show where that leads."""
+        if self.watch is not None:
+            first_ns = (self._true_ns // LOOK_NS + 1) * LOOK_NS
+            for ns in range(first_ns, true_ns + 1, LOOK_NS):
+                self._play(ns)
+                self.watch(self.names, self.setpoint[0])
+        self._play(true_ns)
+
+    def _play(self, true_ns: int) -> None:
         for players in self.players.values():
             for player in players.values():
                 player.play(true_ns)
@@ -241,7 +271,7 @@ class Rig:
         """
         self.ticks += 1
         cell_ns = BEGIN_NS + self.ticks * self.period_ns
-        self.advance(cell_ns + self.period_ns // 8 + late_ns)
+        self.advance(max(self._true_ns, cell_ns + self.period_ns // 8 + late_ns))
         self.sense()
         if not gate:
             return

@@ -208,6 +208,34 @@ def test_two_steps_within_one_period_are_twice_as_steep():
     assert base.account.ratio("acceleration") == pytest.approx(2.0)
 
 
+def test_bare_positions_are_looked_at_from_telling_to_telling():
+    player = Player(limits(), 1000, np.zeros(1), T0, told_hz=50)
+    for k, position in enumerate([0.0032, 0.0096, 0.0128]):
+        player.hear_positions(T0 + (20 * k + 7 * (k % 2)) * MS, [position])
+    player.play(T0 + 200 * MS)
+    assert player.account.ratio("speed") == pytest.approx(0.0064 / 0.02 / limits().velocity[0])
+    speeds = np.diff([0.0, 0.0, 0.0032, 0.0096, 0.0128]) / 0.02
+    worst = np.abs(np.diff(speeds)).max() / 0.02 / limits().acceleration[0]
+    assert player.account.ratio("acceleration") == pytest.approx(worst)
+
+
+def test_a_burst_is_what_speeds_are_ahead_of_a_ramp():
+    base = Base(Limits.of_base(BASE), 1000, 50, T0)
+    for ms, v in ((0, 0.02), (20, 0.04), (40, 0.06), (60, 0.04), (80, 0.02)):
+        base.hear(T0 + ms * MS, 0, [v, 0.0])
+    base.play(T0 + 1000 * MS)
+    assert base.account.ratio("burst") == pytest.approx(0.95)  # seen up to 1 ms after the step
+
+
+def test_two_steps_that_come_close_together_are_a_burst():
+    base = Base(Limits.of_base(BASE), 1000, 50, T0)
+    for ms, v in ((0, 0.02), (20, 0.04), (25, 0.06), (45, 0.08)):
+        base.hear(T0 + ms * MS, 0, [v, 0.0])
+        base.play(T0 + ms * MS)
+    base.play(T0 + 60 * MS)
+    assert base.account.ratio("burst") == pytest.approx(1.7)
+
+
 def test_a_base_that_hears_no_more_stands_after_the_time_out():
     base = Base(Limits.of_base(BASE), 1000, 50, T0)
     base.hear(T0, T0, [0.3, 0.0])

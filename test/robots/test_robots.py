@@ -10,6 +10,7 @@ import pytest
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.prompt.build import build_prompt
+from qwen_vla_ros.safety.robot_gate import RobotGate
 
 ROOT = Path(__file__).parents[2]
 INSTRUCTIONS = {"manipulation": "hand over the red cube", "navigation": "go to the blue ball"}
@@ -70,3 +71,10 @@ def test_its_channels_and_joints_are_one_to_one(robot: Embodiment):
 def test_every_golden_prompt_belongs_to_a_robot():
     robots = {path.stem for path in (ROOT / "config" / "embodiments").glob("*.yaml")}
     assert {path.stem for path in (ROOT / "test" / "golden").glob("*.txt")} == robots
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parent / "embodiments").glob("*.yaml")))
+def test_a_robot_that_is_only_there_to_be_attacked_has_all_that_a_gate_needs(path: Path):
+    robot = load_embodiment(path)
+    assert robot.name == path.stem
+    RobotGate(robot)

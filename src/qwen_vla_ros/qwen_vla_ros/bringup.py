@@ -17,6 +17,7 @@ from typing import Any
 
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
+from qwen_vla_ros.embodiment.profile import find_profile
 from qwen_vla_ros.errors import QwenVlaError
 from qwen_vla_ros.options import BringupOptions, PolicyOptions, Value
 from qwen_vla_ros.share import share_folder
@@ -116,6 +117,7 @@ class Bringup(BringupOptions):
 
     def _check(self) -> None:
         self.require_for_policy()
+        find_profile(self.profile).require_tools(self.embodiment)
         if self.is_simulated and self.embodiment.file.simulation is None:
             raise QwenVlaError(
                 f"{self.embodiment.path}: simulation: absent, but backend 'mujoco' needs it. "
@@ -170,7 +172,7 @@ class Bringup(BringupOptions):
     def _gate(self) -> NodeSpec:
         return self._node(
             "gate",
-            {"use_sim_time": self.use_sim_time},
+            {"profile": self.profile, "use_sim_time": self.use_sim_time},
             (
                 ("~/input/action_chunk", "policy/output/action_chunk"),
                 ("~/input/stop", "stop"),

@@ -22,6 +22,10 @@ class CheckpointError(QwenVlaError):
     """A checkpoint cannot be used."""
 
 
+class TrainingError(QwenVlaError):
+    """A training cannot begin, or go on."""
+
+
 class InstructionError(QwenVlaError):
     """An instruction cannot be used."""
 

@@ -22,6 +22,7 @@ PRECISIONS = ("auto", "fp32", "bf16")
 CONTINUATIONS = ("auto", "prefix", "guidance", "none")
 DIALECTS = "qwen_vla_ros.serving.dialects"
 MOTIONS = ("hold", "sine")
+PROFILES = ("normal", "commissioning")
 ANSWER_FAULTS = ("nan", "wrong_robot", "slow")
 CONNECTION_FAULTS = ("hang", "drip", "huge", "garbage", "close", "half_open")
 MOST_SEED = 2**31 - 1
@@ -289,8 +290,19 @@ class NodeOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GateOptions(NodeOptions):
-    """What a gate needs to know besides."""
+class RunOptions(Options):
+    """What holds for one run. It can only make limits tighter."""
+
+    profile: str = option(
+        "How fast the robot may be today: as its file says, or as for its first motions.",
+        default="normal",
+        choices=PROFILES,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateOptions(NodeOptions, RunOptions):
+    """What the gate needs to know."""
 
     restarted_after: str = option(
         "How the gate before this one ended, where it was started again; told in its state.",
@@ -306,7 +318,7 @@ class RobotOptions(PolicyOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BringupOptions(RobotOptions):
+class BringupOptions(RobotOptions, RunOptions):
     """What somebody asks for who brings a robot up."""
 
     backend: str = option(

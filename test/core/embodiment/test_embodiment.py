@@ -84,7 +84,7 @@ def test_one_step_lasts_one_period():
 
 def test_an_example_has_the_history_that_its_cameras_ask_for(edit):
     assert DIFFBOT.make_example().history == {}
-    seen = "input_height_px: 224"
+    seen = "input_height_px: 128"
     path = edit("diffbot_sim", seen, f"{seen}\n    history: {{frames: 3, spacing_s: 0.5}}")
     robot = load_embodiment(path)
     example = robot.make_example(3)
@@ -95,6 +95,5 @@ def test_an_example_has_the_history_that_its_cameras_ask_for(edit):
 
 
 def test_the_hash_changes_with_how_an_image_is_fitted(edit):
-    seen = "input_height_px: 224"
-    cropped = load_embodiment(edit("aloha_sim", seen, f"{seen}\n    fit: crop")).hash
-    assert cropped != ALOHA.hash
+    padded = load_embodiment(edit("aloha_sim", "fit: crop", "fit: pad")).hash
+    assert padded != ALOHA.hash

@@ -16,7 +16,7 @@ LAST = "max_observation_age_s: 0.5"
 COMMAND = "rate_hz: 50\n  outputs"
 LEFT = "left_waist, kind: joint_position, unit: rad, joint: left_waist}"
 RIGHT_OUTPUT = "right_finger,\n      ]\n\nsafety"
-SEEN = "input_height_px: 224"
+SEEN = "input_height_px: 128"
 BASE = "{linear_velocity: 1, angular_velocity: 1, linear_acceleration: 9, angular_acceleration: 9}"
 
 STOPS = (
@@ -87,13 +87,13 @@ BROKEN_ALOHA = {
         "prompt.robot_tag: '<|image|>' holds a control character or one of < > |",
     ),
     "misspelt fit": (
-        SEEN,
-        f"{SEEN}\n    fit: letterbox",
+        "fit: crop",
+        "fit: letterbox",
         "cameras[0].fit: 'letterbox' is not allowed. Known: crop, pad, stretch.",
     ),
     "nearly a fit": (
-        SEEN,
-        f"{SEEN}\n    fit: stretchd",
+        "fit: crop",
+        "fit: stretchd",
         "cameras[0].fit: 'stretchd' is not allowed. Did you mean 'stretch'? Known: crop, pad",
     ),
     "misspelt history key": (

@@ -47,9 +47,10 @@ def test_a_turned_joint_and_a_stop_heartbeat_are_shown(edit, capsys: pytest.Capt
 
 
 def test_it_is_shown_how_an_image_is_fitted(edit, capsys: pytest.CaptureFixture[str]):
-    seen = "input_height_px: 224"
-    edit("aloha_sim", seen, "@\n    fit: crop")
-    path = edit("aloha_sim", seen, "input_height_px: 168\n    fit: pad")
+    seen = "input_height_px: 128\n    fit: crop"
+    edit("aloha_sim", seen, "@")
+    edit("aloha_sim", seen, "input_height_px: 96\n    fit: pad")
+    path = edit("aloha_sim", seen, "input_height_px: 128\n    fit: stretch")
     path.write_text(path.read_text().replace("@", seen))
     assert check(str(path)) == 0
     shown = capsys.readouterr().out.splitlines()
@@ -57,16 +58,16 @@ def test_it_is_shown_how_an_image_is_fitted(edit, capsys: pytest.CaptureFixture[
         next(line for line in shown if line.split()[:1] == [name])
         for name in ("cam_high", "cam_left_wrist", "cam_right_wrist")
     )
-    assert "224 x 224, cropped" in high
-    assert "224 x 168" in left
+    assert "128 x 128, cropped" in high
+    assert "128 x 96" in left
     assert "padded" not in left, "there is nothing to fit where the shape is the same"
-    assert "224 x 224, stretched" in right
+    assert "128 x 128, stretched" in right
 
 
 def test_a_history_is_shown_and_its_places_are_in_the_prompt(
     edit, capsys: pytest.CaptureFixture[str]
 ):
-    seen = "input_height_px: 224"
+    seen = "input_height_px: 128"
     path = edit("diffbot_sim", seen, f"{seen}\n    history: {{frames: 3, spacing_s: 0.5}}")
     assert check(str(path)) == 0
     shown = capsys.readouterr().out
@@ -89,5 +90,23 @@ def test_a_bad_file_is_code_2_with_its_problems_and_nothing_else(
     assert check(str(path)) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(f"{path}:108: safety.joints.left_waist.velocity: 5 is above the URDF's")
+    assert err.startswith(f"{path}:111: safety.joints.left_waist.velocity: 5 is above the URDF's")
     assert len(err.splitlines()) == 1
+
+
+def test_a_profile_is_shown_with_the_limits_that_it_sets(capsys: pytest.CaptureFixture[str]):
+    assert check("aloha_sim", "commissioning") == 0
+    shown = capsys.readouterr().out
+    waist = next(line for line in shown.splitlines() if line.split()[:1] == ["left_waist"])
+    assert "0.5     commissioning" in waist
+    tool = next(line for line in shown.splitlines() if line.split()[:1] == ["left_tool"])
+    assert "0.25 m/s   commissioning" in tool
+    assert "may touch: left_finger_link and table" in shown
+    assert " pairs of links and boxes stay 0.02 m apart at every command" in shown
+
+
+def test_a_profile_that_does_not_fit_is_refused(capsys: pytest.CaptureFixture[str]):
+    assert check("diffbot_sim", "commissioning") == 2
+    assert "safety.tools: absent, but profile 'commissioning'" in capsys.readouterr().err
+    assert check("aloha_sim", "fast") == 2
+    assert "unknown profile 'fast'. Known: commissioning, normal." in capsys.readouterr().err

@@ -24,7 +24,7 @@ def make_chunk(actions=ROWS, stamp_ns=BEGIN, dt=0.02, **changes):
 def commitment():
     commitment = Commitment(max_age_s=0.5)
     commitment.on_gate(is_playing=True, rejected=0)
-    commitment.on_chunk(make_chunk())
+    commitment.on_chunk(make_chunk(), BEGIN)
     return commitment
 
 
@@ -54,7 +54,7 @@ def test_nothing_is_committed_beyond_the_age_of_the_observation_in_play():
 
 
 def test_a_chunk_of_one_row_commits_nothing(commitment):
-    commitment.on_chunk(make_chunk(ROWS[:1]))
+    commitment.on_chunk(make_chunk(ROWS[:1]), BEGIN)
     assert commitment.rows(BEGIN, 0.1) is None
 
 
@@ -130,7 +130,7 @@ def test_a_motion_that_the_chunk_does_not_finish_is_not_committed():
 
 def test_nothing_is_committed_before_the_gate_has_said_that_it_plays():
     commitment = Commitment(max_age_s=0.5)
-    commitment.on_chunk(make_chunk())
+    commitment.on_chunk(make_chunk(), BEGIN)
     assert commitment.rows(BEGIN, 0.1) is None
 
 
@@ -150,16 +150,16 @@ def test_nothing_is_committed_while_the_gate_holds(commitment):
 def test_nothing_is_committed_of_a_chunk_that_the_gate_rejected(commitment):
     commitment.on_gate(is_playing=True, rejected=1)
     assert commitment.rows(BEGIN, 0.1) is None
-    commitment.on_chunk(make_chunk())
+    commitment.on_chunk(make_chunk(), BEGIN)
     commitment.on_gate(is_playing=True, rejected=1)
     assert commitment.rows(BEGIN, 0.1) is not None
 
 
 def test_nothing_is_committed_after_rest_or_when_dropped(commitment):
-    commitment.drop()
+    commitment.restart()
     assert commitment.rows(BEGIN, 0.1) is None
-    commitment.on_chunk(make_chunk())
-    commitment.on_chunk(rest_chunk(BEGIN, 0.02, ("a", "b")))
+    commitment.on_chunk(make_chunk(), BEGIN)
+    commitment.on_chunk(rest_chunk(BEGIN, 0.02, ("a", "b")), BEGIN)
     assert commitment.rows(BEGIN, 0.1) is None
 
 

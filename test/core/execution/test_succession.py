@@ -108,6 +108,7 @@ def test_a_pause_between_two_episodes_is_no_shortage(succession, aloha):
 
 
 def test_an_answer_of_which_nothing_would_be_played_says_so(succession, aloha):
+    answer(succession, aloha, stamp_ms=1550, age_ms=10)
     chunk = chunk_at(aloha, 1000)
     assert succession.lateness(chunk, 1319 * MS) == ""
     assert succession.lateness(chunk, 1600 * MS) == (
@@ -123,3 +124,31 @@ def test_it_is_never_too_late_to_rest(succession, aloha):
 def test_a_clock_that_went_back_does_not_silence_the_policy(succession, aloha):
     answer(succession, aloha, stamp_ms=100_000)
     assert succession.is_due(10 * MS)
+
+
+def test_a_motion_may_begin_from_all_that_is_not_too_old(succession, aloha):
+    chunk = chunk_at(aloha, 1000)
+    assert succession.lateness(chunk, 1499 * MS) == ""
+    assert succession.lateness(chunk, 1500 * MS) == (
+        "the answer came 0.50 s after its observation; a motion begins within 0.5 s"
+    )
+
+
+def test_a_cold_answer_is_asked_for_again_and_teaches_nothing(succession, aloha):
+    answer(succession, aloha, stamp_ms=1000, age_ms=3000, thought_ms=3000)
+    assert succession.is_due(4000 * MS)
+    assert succession.committed(4000 * MS) is None
+    answer(succession, aloha, stamp_ms=4000)
+    assert not succession.is_due(4119 * MS)
+    assert len(succession.committed(4200 * MS)) == 9
+
+
+def test_what_is_committed_counts_from_the_beginning_of_the_motion(succession, aloha):
+    chunk = chunk_at(aloha, 1000)
+    chunk.actions[:] = 0.01 * np.arange(16)[:, None]
+    succession.on_chunk(chunk, 1400 * MS, 0.1)
+    # Row 0 is for 1450 ms: the gate plans 50 ms ahead.
+    first = succession.committed(1490 * MS)[0, 0]
+    assert first == pytest.approx(0.02)
+    # What is seen before is answered by rows from the beginning on.
+    assert succession.committed(1420 * MS)[0, 0] == 0.0

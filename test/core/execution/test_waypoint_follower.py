@@ -27,8 +27,10 @@ def make_chunk(actions, stamp_ns=BEGIN):
 
 
 def follower_of(actions, start=(0.0, 0.0, 0.0), max_age_s=10.0):
+    """Return one whose motion began with the first waypoint."""
     follower = WaypointFollower(max_age_s, RAMP)
     follower.accept(make_chunk(actions), np.array(start))
+    lead(follower, BEGIN, start)
     return follower
 
 
@@ -93,9 +95,9 @@ def test_feedback_is_bounded_however_far_the_base_is():
 
 
 def test_latency_costs_waypoints_and_not_lag():
-    follower = WaypointFollower(10.0, RAMP)
-    follower.accept(make_chunk(STRAIGHT, BEGIN - SECOND), np.zeros(3))
-    pose, _ = follower.reference(BEGIN)
+    follower = follower_of(STRAIGHT)
+    follower.accept(make_chunk(STRAIGHT, BEGIN + SECOND), np.zeros(3))
+    pose, _ = follower.reference(BEGIN + 2 * SECOND)
     np.testing.assert_allclose(pose, [0.4, 0.0, 0.0])
 
 
@@ -167,3 +169,31 @@ def test_the_greatest_values_that_are_admitted_stay_numbers(signs):
             twist = lead(follower, BEGIN + k * SECOND // 50)
             assert twist is not None
             assert np.isfinite(twist).all()
+
+
+@pytest.mark.parametrize("late_s", [0.0, 0.7, 3.0])
+def test_a_base_that_rests_begins_with_the_first_waypoint_however_late_its_answer_is(late_s):
+    follower = WaypointFollower(4.0, RAMP)
+    follower.accept(make_chunk(CURVE), np.zeros(3))
+    begin_ns = BEGIN + round(late_s * SECOND)
+    pose, _ = follower.reference(begin_ns)
+    np.testing.assert_array_equal(pose, np.zeros(3))
+    pose = drive(follower, np.zeros(3), 4.0, begin_ns)
+    end, _ = follower_of(CURVE).reference(BEGIN + 4 * SECOND - 1)
+    assert np.hypot(*(pose[:2] - end[:2])) < 0.01
+
+
+def test_no_way_begins_from_where_a_base_was_too_long_ago():
+    follower = WaypointFollower(1.0, RAMP)
+    follower.accept(make_chunk(STRAIGHT), np.zeros(3))
+    assert lead(follower, BEGIN + SECOND) is None
+
+
+def test_a_base_that_was_held_goes_on_where_it_was():
+    follower = follower_of(STRAIGHT)
+    lead(follower, BEGIN + SECOND)
+    for k in range(100):
+        follower.interrupt(BEGIN + SECOND + k * SECOND // 50)
+        lead(follower, BEGIN + SECOND + (k + 1) * SECOND // 50)
+    pose, _ = follower.reference(BEGIN + 3 * SECOND)
+    np.testing.assert_allclose(pose, [0.4, 0.0, 0.0], atol=1e-9)

@@ -16,7 +16,7 @@ from qwen_vla_ros.policy.qwen_vla import QwenVlaPolicy
 from qwen_vla_ros.prompt.build import build_prompt
 
 PROCESSOR = ImageProcessor(NANO.backbone.vision_config)
-PATCHES = (224 // 16) ** 2
+PATCHES = (128 // 16) ** 2
 
 
 def with_camera(robot, **fields):
@@ -42,29 +42,29 @@ def test_every_camera_is_seen_at_its_size_in_the_order_of_the_prompt(aloha):
     observation = aloha.make_example()
     seen = seen_by(aloha, observation)
     for values, camera in zip(seen, aloha.file.cameras, strict=True):
-        alone = PROCESSOR([observation.images[camera.name]], [(224, 224)])
+        alone = PROCESSOR([observation.images[camera.name]], [(128, 128)], [camera.fit])
         np.testing.assert_array_equal(values, alone.stills)
 
 
-@pytest.mark.parametrize("fit", ["crop", "pad"])
+@pytest.mark.parametrize("fit", ["stretch", "pad"])
 def test_the_fit_of_the_file_changes_what_is_seen_of_that_camera_only(aloha, fit):
     observation = aloha.make_example()
-    stretched, fitted = (
+    cropped, fitted = (
         seen_by(aloha, observation),
         seen_by(with_camera(aloha, fit=fit), observation),
     )
-    assert not np.array_equal(stretched[0], fitted[0])
-    np.testing.assert_array_equal(stretched[1:], fitted[1:])
+    assert not np.array_equal(cropped[0], fitted[0])
+    np.testing.assert_array_equal(cropped[1:], fitted[1:])
 
 
 def test_padding_is_black_to_the_model_too(aloha):
     observation = aloha.make_example()
     patches = seen_by(with_camera(aloha, fit="pad"), observation)[0]
-    # 320x240 in 224x224 leaves 28 rows above and below: the first row of patches and more.
-    rows = patches.reshape(7, 7, 2, 2, -1)  # two by two patches of a token are neighbours
+    # 320x240 in 128x128 leaves 16 rows above and below: the first row of patches.
+    rows = patches.reshape(4, 4, 2, 2, -1)  # two by two patches of a token are neighbours
     assert (rows[0, :, 0] == -1).all()
     assert (rows[-1, :, 1] == -1).all()
-    assert (rows[3] != -1).any()
+    assert (rows[2] != -1).any()
 
 
 def test_a_history_is_seen_before_the_newest_image_oldest_first(diffbot):
@@ -74,7 +74,7 @@ def test_a_history_is_seen_before_the_newest_image_oldest_first(diffbot):
     images = (*observation.history["front"], observation.images["front"])
     assert len(seen) == len(images) == 3
     for values, image in zip(seen, images, strict=True):
-        np.testing.assert_array_equal(values, PROCESSOR([image], [(224, 224)]).stills)
+        np.testing.assert_array_equal(values, PROCESSOR([image], [(128, 128)]).stills)
 
 
 @pytest.mark.slow

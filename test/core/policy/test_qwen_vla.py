@@ -273,7 +273,7 @@ def test_a_camera_that_is_not_whole_tokens_is_refused(tiny, aloha):
     camera = aloha.file.cameras[0].model_copy(update={"input_width_px": 230})
     file = aloha.file.model_copy(update={"cameras": (camera,)})
     with pytest.raises(
-        CheckpointError, match=r"camera cam_high.*230x224 px is not a multiple of 32"
+        CheckpointError, match=r"camera cam_high.*230x128 px is not a multiple of 32"
     ):
         QwenVlaPolicy(tiny, replace(aloha, file=file))
 

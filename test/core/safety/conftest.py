@@ -40,8 +40,11 @@ def make_envelope(joints: int = 3, **changes: object) -> JointEnvelope:
 class ArmRig:
     """An arm gate and joints that follow it exactly, one tick later; every part can be broken."""
 
-    def __init__(self, joints: int = 3, heartbeat_s: float | None = None) -> None:
-        self.envelope = make_envelope(joints)
+    def __init__(
+        self, joints: int = 3, heartbeat_s: float | None = None, jerk: float | None = None
+    ) -> None:
+        limits = {} if jerk is None else {"jerk": np.full(joints, jerk)}
+        self.envelope = make_envelope(joints, **limits)
         self.interlock = Interlock(PERIOD_S, 0.5, heartbeat_s)
         self.monitor = JointMonitor(self.envelope, self.envelope.names, "joint_states", 0.1)
         self.gate = ArmGate(self.envelope, [self.monitor], self.interlock, PERIOD_S)

@@ -484,3 +484,67 @@ def test_a_base_whose_place_nothing_reports_is_refused():
     blind = replace(robot, file=robot.file.model_copy(update={"state": ()}))
     with pytest.raises(EmbodimentError, match="one source of type nav_msgs/msg/Odometry"):
         BaseGate.from_embodiment(blind)
+
+
+# What a policy asks for ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wanted", [[0.8, 0.0], [0.3, -2.0], [500.0, 0.0], [0.2, 57.0]])
+def test_who_asks_for_far_too_much_again_and_again_stops_within_half_a_second(armed, wanted):
+    assert armed.stops_after(wanted) <= 0.5
+    assert armed.cause == "out_of_reach"
+
+
+def test_who_asks_for_a_little_too_much_is_limited_and_goes_on(armed):
+    assert armed.stops_after([0.7, 1.8], patience_s=3.0) == float("inf")
+    assert armed.level == "LIMITED"
+
+
+def test_who_asks_for_far_too_much_in_one_tick_of_ten_goes_on(armed):
+    for k in range(200):
+        armed.tick([5.0, 0.0] if k % 10 == 0 else [0.3, 0.0])
+    assert armed.level in ("OK", "LIMITED")
+
+
+def test_what_was_asked_for_before_a_rest_does_not_count(armed):
+    for _ in range(10):
+        armed.drive([0.8, 0.0], 5)
+        armed.wait(0.6)
+    assert armed.level in ("OK", "LIMITED")
+
+
+def test_a_base_that_turns_round_again_and_again_holds_within_a_second(armed):
+    ticks = 0
+    while armed.level != "HOLD":
+        armed.tick([0.0, 0.3 if (ticks // 7) % 2 == 0 else -0.3])
+        ticks += 1
+        assert ticks * PERIOD <= 1.0 + PERIOD
+    assert armed.cause == "oscillation"
+
+
+def test_a_base_that_turns_round_now_and_then_drives_on(armed):
+    for k in range(300):
+        armed.tick([0.3, 0.3 if (k // 12) % 2 == 0 else -0.3])
+        assert armed.level in ("OK", "LIMITED")
+
+
+@pytest.mark.parametrize(("motion", "level"), [([0.1, 0.0, 0.1], "HOLD"), ([0.0] * 3, "OK")])
+def test_a_policy_that_repeats_one_motion_for_five_seconds_holds_and_one_that_waits_does_not(
+    armed, motion, level
+):
+    motions = np.tile(motion, (8, 1))
+    for k in range(275):
+        if k % 10 == 0:
+            armed.gate.on_chunk(motions, armed.steady_ns)
+        armed.tick([0.2, 0.2], chunk=False)
+    assert armed.level == level
+    assert armed.cause == ("policy_frozen" if level == "HOLD" else "")
+
+
+def test_a_policy_that_proposes_another_motion_drives_on(armed):
+    for k in range(400):
+        if k % 10 == 0:
+            motions = np.tile([0.1, 0.0, 0.1 + 1e-6 * (k % 20)], (8, 1))
+            armed.gate.on_chunk(motions, armed.steady_ns)
+        armed.tick([0.2, 0.2], chunk=False)
+    assert armed.level == "OK"

@@ -117,3 +117,38 @@ def test_a_gate_whose_controllers_want_bare_positions_sends_the_same_curve(make_
     track = np.array(knots)
     assert (np.abs(np.diff(track, axis=0)) / 0.02 <= 1.0 + 1e-9).all()
     assert (np.abs(np.diff(track, 2, axis=0)) / 0.02**2 <= 8.0 + 1e-6).all()
+
+
+JERK = 2 * LIMITS["acceleration"] / 0.02
+
+
+@pytest.mark.parametrize("attack", ["anywhere", "bang", "torn"])
+def test_a_declared_jerk_is_kept_and_so_is_all_else(make_rig, attack):
+    rng = np.random.default_rng(5)
+    rig = make_rig(jerk=JERK)
+    rig.arm()
+    deliveries = []
+    for k in range(400):
+        rig.tick(wanted_by(attack, rng, rig, k), periods=1 if rng.random() < 0.97 else 3)
+        command = rig.sent[-1]
+        if command is None:
+            break
+        message = command.trajectory(rig.envelope.names, rig.envelope, 0.02)
+        assert (message.points[-1].time_from_start_ns - 1) * 1e-9 < 0.2
+        assert not np.any(message.points[-1].velocities)
+        deliveries.append((rig.now_ns + int(rng.uniform(0, 5 * MS)), message))
+    assert rig.interlock.counters.violations == 0
+    ends = [*(at for at, _ in deliveries[1:]), deliveries[-1][0] + 300 * MS]
+    track = np.concatenate(
+        [
+            set_points(message, np.arange(-(-at // MS) * MS, end, MS))
+            for (at, message), end in zip(deliveries, ends, strict=True)
+            if end > -(-at // MS) * MS
+        ]
+    )
+    found = worst(track, LIMITS)
+    assert found["position"] <= 1e-9
+    assert found["speed"] <= 1.001
+    assert found["acceleration"] <= 1.001
+    assert found["acceleration"] > 0.5
+    assert np.abs(np.diff(track, 3, axis=0) / 1e-9).max() / JERK <= 1.001

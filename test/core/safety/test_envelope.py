@@ -1,13 +1,17 @@
 """Limits as arrays."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import EmbodimentError
-from qwen_vla_ros.safety.envelope import BaseEnvelope, JointEnvelope
+from qwen_vla_ros.safety.envelope import BaseEnvelope, JointEnvelope, lead_periods
+
+ROOT = Path(__file__).parents[3]
 
 
 def valid(**changes):
@@ -144,3 +148,86 @@ def test_a_joint_that_leans_on_its_stop_is_taken_as_at_its_limit(aloha):
     assert (aloha.settle(outside) == outside).all()
     inside = (aloha.lower + aloha.upper) / 2
     assert (aloha.settle(inside) == inside).all()
+
+
+def test_outside_its_limits_a_joint_goes_no_further_not_even_by_a_rounding():
+    envelope = valid()
+    still, tiny = np.zeros(2), 5e-10
+    for side in (1.0, -1.0):
+        out, further = np.array([side * 1.2, 0.0]), np.array([side * tiny, 0.0])
+        assert envelope.count_violations(out, still, out + further, 0.02) == 1
+        assert envelope.count_violations(out, still, out - further, 0.02) == 0
+        inside = np.array([side * 0.9, 0.0])
+        assert envelope.count_violations(inside, still, inside + further, 0.02) == 0
+
+
+def test_a_base_is_still_up_to_a_twentieth_of_its_speed():
+    diffbot_base = BaseEnvelope.from_embodiment(load_embodiment("diffbot_sim"))
+    limit = 0.05 * diffbot_base.velocity
+    assert diffbot_base.is_still(np.zeros(2))
+    assert diffbot_base.is_still(limit)
+    assert diffbot_base.is_still(-limit)
+    for axis in range(2):
+        twist = np.zeros(2)
+        twist[axis] = np.nextafter(limit[axis], np.inf)
+        assert not diffbot_base.is_still(twist)
+        assert not diffbot_base.is_still(-twist)
+
+
+# Jerk ----------------------------------------------------------------------------------------
+
+
+def with_jerk(embodiment, **jerks):
+    joints = {
+        name: limits.model_copy(update={"jerk": jerks.get(name)})
+        for name, limits in embodiment.file.safety.joints.items()
+    }
+    safety = embodiment.file.safety.model_copy(update={"joints": joints})
+    file = embodiment.file.model_copy(update={"safety": safety})
+    return Embodiment(file=file, path=embodiment.path, robot=embodiment.robot)
+
+
+@pytest.fixture(scope="module")
+def slow():
+    return load_embodiment(ROOT / "test" / "robots" / "embodiments" / "arm_of_six.yaml")
+
+
+def test_without_a_declared_jerk_there_is_none_to_keep(slow, aloha):
+    assert aloha.jerk is None
+    assert JointEnvelope.from_embodiment(with_jerk(slow)).jerk is None
+    assert lead_periods(with_jerk(slow)) == 2
+
+
+def test_joints_without_a_jerk_have_an_infinite_one_beside_those_with(slow):
+    envelope = JointEnvelope.from_embodiment(with_jerk(slow, joint_2=700.0))
+    assert envelope.jerk.tolist() == [np.inf, 700.0, np.inf, np.inf, np.inf, np.inf]
+    assert lead_periods(with_jerk(slow, joint_2=700.0)) == 3
+
+
+def test_a_jerk_that_no_curve_keeps_is_refused_with_the_one_that_is_kept(slow):
+    with pytest.raises(EmbodimentError, match=r"joint_1\.jerk: 639 is less than .* 640 \(2 \*"):
+        JointEnvelope.from_embodiment(with_jerk(slow, joint_1=639.0))
+
+
+def test_a_jerk_is_refused_where_bare_positions_are_told():
+    path = ROOT / "test" / "robots" / "embodiments" / "arm_of_seven.yaml"
+    with pytest.raises(EmbodimentError, match="'forward_position' is told positions and no curve"):
+        JointEnvelope.from_embodiment(with_jerk(load_embodiment(path), joint_1=5000.0))
+
+
+def test_a_stop_with_a_declared_jerk_takes_a_period_more(aloha):
+    slow = load_embodiment("aloha_sim")
+    assert aloha.names == slow.joints
+    fast = dict.fromkeys(slow.joints, 1e6)
+    JointEnvelope.from_embodiment(with_jerk(slow, **fast))
+    joints = {
+        name: limits.model_copy(update={"acceleration": limits.velocity / 0.155})
+        for name, limits in slow.file.safety.joints.items()
+    }
+    safety = slow.file.safety.model_copy(update={"joints": joints})
+    softer = Embodiment(
+        file=slow.file.model_copy(update={"safety": safety}), path=slow.path, robot=slow.robot
+    )
+    JointEnvelope.from_embodiment(softer)
+    with pytest.raises(EmbodimentError, match=r"a stop takes 0\.215 s .* \+ 3 / command\.rate_hz"):
+        JointEnvelope.from_embodiment(with_jerk(softer, **fast))

@@ -46,12 +46,21 @@ class Cell:
                 )
             self.gate.tick(self.now_ns, self.now_ns)
 
-    def say(self, source: str, episode: str, *, bad: bool = False) -> str:
+    def say(
+        self,
+        source: str,
+        episode: str,
+        *,
+        bad: bool = False,
+        late_ms: int = 50,
+        slope: float = 0.0,
+    ) -> str:
         """Have a policy send a chunk; returns why it is not played."""
         self.sequence += 1
         joints = np.tile(self.home, (16, 1))
+        joints[:, :6] += slope * np.arange(16)[:, None]
         chunk = ActionChunk(
-            stamp_ns=self.now_ns - 50 * MS,
+            stamp_ns=self.now_ns - late_ms * MS,
             dt=self.robot.dt,
             channels=self.robot.channels,
             actions=self.robot.channels_from_joints(joints),
@@ -220,3 +229,37 @@ def test_arming_an_armed_gate_lets_no_other_policy_in(cell):
     cell.say("true", "mine")
     assert cell.arm() == ""
     assert cell.say("evil", "theirs") == "policy_conflict"
+
+
+def test_a_chunk_that_ends_without_another_one_is_silence_and_not_a_tick_before(cell):
+    assert cell.say("policy", "an episode") == ""
+    ticks = 0
+    while cell.level != "HOLD":
+        assert cell.level == "OK"
+        cell.wait(0.02)
+        ticks += 1
+        assert ticks <= 20
+    # It begins 50 ms after the first tick, and is over 320 ms later.
+    assert ticks == 20
+    assert cell.cause == "policy_silent"
+
+
+def test_chunks_that_follow_each_other_are_no_silence(cell):
+    for _ in range(10):
+        assert cell.say("policy", "an episode") == ""
+        cell.wait(0.24)
+        assert cell.level == "OK"
+
+
+def test_a_cold_answer_moves_nothing_and_the_next_one_begins_with_its_first_row(cell):
+    assert cell.say("policy", "an episode", late_ms=3000) == "stamp_old"
+    cell.wait(0.5)
+    assert cell.level == "OK"
+    assert cell.say("policy", "an episode", late_ms=400, slope=0.01) == ""
+    gate = cell.gate.limb._gate
+    cell.wait(0.02)
+    first = gate._reference.position - cell.home
+    np.testing.assert_allclose(first, 0.0, atol=1e-12)
+    cell.wait(0.02)
+    second = gate._reference.position - cell.home
+    assert 0 < np.abs(second[:6]).max() <= 0.01 + 1e-9

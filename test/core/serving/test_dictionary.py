@@ -17,7 +17,7 @@ from qwen_vla_ros.serving.wire import WireError, pack, unpack
 CAMERAS = ("cam_high", "cam_left_wrist", "cam_right_wrist")
 
 
-def image(rng, height: int = 224, width: int = 224) -> np.ndarray:
+def image(rng, height: int = 128, width: int = 128) -> np.ndarray:
     return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -71,7 +71,7 @@ def test_an_image_at_the_models_size_stays_as_it_is_and_others_get_the_cameras(a
     big, small = image(rng, 480, 640), image(rng, 24, 32)
     images = {"cam_high": big, "cam_left_wrist": small, "cam_right_wrist": image(rng)}
     seen = understood(aloha, {"images": images, "state": np.zeros(14), "prompt": "x"})[0].images
-    assert [seen[name].shape for name in CAMERAS] == [(24, 32, 3), (24, 32, 3), (224, 224, 3)]
+    assert [seen[name].shape for name in CAMERAS] == [(24, 32, 3), (24, 32, 3), (128, 128, 3)]
     expected = cv2.resize(big, (32, 24), interpolation=cv2.INTER_AREA)
     np.testing.assert_array_equal(seen["cam_high"], expected)
     np.testing.assert_array_equal(seen["cam_left_wrist"], small)
@@ -144,8 +144,8 @@ def test_alohas_images_are_sent_with_their_colours_first(aloha, observation, dro
         "cam_high"
     ].shape == (
         3,
-        224,
-        224,
+        128,
+        128,
     )
     sent = RobotDictionary.openpi(droid).dictionary(droid.make_example(), "x")
     assert sent["observation/wrist_image_left"].shape == (32, 32, 3)
@@ -190,15 +190,15 @@ def test_what_is_wrong_is_named(aloha, example, change, sentence):
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        (np.zeros((224, 224), np.uint8), r"shape \(224, 224\)"),
-        (np.zeros((224, 224, 4), np.uint8), r"shape \(224, 224, 4\)"),
-        (np.zeros((1, 3, 224, 224), np.uint8), r"shape \(1, 3, 224, 224\)"),
+        (np.zeros((128, 128), np.uint8), r"shape \(128, 128\)"),
+        (np.zeros((128, 128, 4), np.uint8), r"shape \(128, 128, 4\)"),
+        (np.zeros((1, 3, 128, 128), np.uint8), r"shape \(1, 3, 128, 128\)"),
         ("picture", "str; an image has the shape"),
         (np.zeros((8, 8, 3), np.uint8), "8x8 px"),
         (np.zeros((2001, 2000, 3), np.uint8), "2000x2001 px"),
-        (np.zeros((224, 224, 3), np.uint16), "type uint16"),
-        (np.full((224, 224, 3), 255.0), "type float64; an image is uint8, or floats from 0 to 1"),
-        (np.full((224, 224, 3), np.nan), "floats from 0 to 1"),
+        (np.zeros((128, 128, 3), np.uint16), "type uint16"),
+        (np.full((128, 128, 3), 255.0), "type float64; an image is uint8, or floats from 0 to 1"),
+        (np.full((128, 128, 3), np.nan), "floats from 0 to 1"),
     ],
 )
 def test_what_is_no_image_is_named(aloha, example, value, sentence):

@@ -494,7 +494,7 @@ def test_one_of_openpis_servers_is_asked_in_its_own_words(aloha, observation, pr
     assert {"network", "server", "queue"} == chunk.timings.keys()
     seen = server.seen[-1]
     assert seen["prompt"] == prompt.instruction
-    assert seen["images"]["cam_high"].shape == (3, 224, 224)
+    assert seen["images"]["cam_high"].shape == (3, 128, 128)
     np.testing.assert_allclose(seen["state"], observation.state)
 
 

@@ -153,7 +153,7 @@ def test_a_robot_without_an_openpi_block_is_asked_in_its_own_dictionary(serve, o
 
 
 def test_droids_and_liberos_clients_are_served(serve, openpi, droid, libero, rng):
-    image = rng.integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    image = rng.integers(0, 256, (128, 128, 3), dtype=np.uint8)
     example = {
         "observation/exterior_image_1_left": image,
         "observation/wrist_image_left": image,

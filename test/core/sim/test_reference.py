@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen_vla_ros.sim.reference import Reference, approach, share_speed
+from qwen_vla_ros.sim.reference import approach, plan, share_speed
 
 DT = 0.02
-STEP_NS = 20_000_000
+HORIZON = 16
 SPEED, ACCELERATION = np.array([1.0, 2.0]), np.array([5.0, 8.0])
 
 
@@ -43,45 +43,37 @@ def test_a_joint_that_has_nowhere_to_go_keeps_a_tenth_of_its_speed():
     assert shared == pytest.approx([0.1, 1.0])
 
 
-@pytest.fixture
-def reference():
-    return Reference(DT, committed_steps=6, horizon=16)
+def plan_from(begun, goal):
+    begun = np.asarray(begun, dtype=float)
+    return plan(begun, np.asarray(goal), SPEED, ACCELERATION, DT, HORIZON)
 
 
-def plan(reference, stamp_ns, start, goal):
-    return reference.plan(stamp_ns, start, np.asarray(goal), SPEED, ACCELERATION)
+def test_what_is_being_played_is_the_beginning_of_every_plan():
+    begun = np.linspace([0.0, 0.0], [0.09, 0.1], 10)
+    rows = plan_from(begun, [-1.0, 1.0])
+    assert rows.shape == (HORIZON, 2)
+    np.testing.assert_array_equal(rows[:10], begun)
 
 
-def test_a_robot_at_rest_waits_for_the_answer_first(reference):
-    rows = plan(reference, 0, np.zeros(2), [1.0, 1.0])
-    assert np.all(rows[:7] == 0)
-    assert np.all(rows[7:] > 0)
+def test_it_goes_on_at_the_speed_of_what_is_being_played():
+    begun = np.linspace([0.0, 0.0], [0.09, 0.09], 10)
+    rows = plan_from(begun, [-1.0, 1.0])
+    assert np.all(np.abs(np.diff(rows, 2, axis=0)) <= ACCELERATION * DT**2 + 1e-9)
+    assert rows[10][0] > rows[9][0], "it cannot turn at once"
+    assert rows[-1][0] < rows[-1][1]
 
 
-def test_going_on_with_the_same_goal_yields_the_rest_of_the_same_plan(reference):
-    first = plan(reference, 0, np.zeros(2), [1.0, 1.0])
-    second = plan(reference, 5 * STEP_NS, None, [1.0, 1.0])
+def test_a_robot_at_rest_starts_at_rest():
+    rows = plan_from(np.zeros((1, 2)), [1.0, 1.0])
+    assert rows[1] == pytest.approx(ACCELERATION * DT**2)
+
+
+def test_going_on_with_the_same_goal_yields_the_rest_of_the_same_plan():
+    first = plan_from(np.zeros((2, 2)), [1.0, 1.0])
+    second = plan_from(first[5:8], [1.0, 1.0])
     assert second[:11] == pytest.approx(first[5:], abs=1e-12)
 
 
-def test_a_new_goal_changes_nothing_that_is_about_to_be_played(reference):
-    plan(reference, 0, np.zeros(2), [1.0, 1.0])
-    first = plan(reference, 8 * STEP_NS, None, [1.0, 1.0])
-    second = plan(reference, 12 * STEP_NS, None, [-1.0, 1.0])
-    assert second[:7] == pytest.approx(first[4:11], abs=1e-12)
-    assert second[-1][0] < first[-1][0]
-
-
-def test_between_two_rows_the_plan_is_interpolated(reference):
-    rows = plan(reference, 0, np.zeros(2), [1.0, 1.0])
-    where = reference.position_at(10 * STEP_NS + STEP_NS // 4)
-    assert where == pytest.approx(0.75 * rows[10] + 0.25 * rows[11])
-
-
-def test_outside_of_the_plan_nothing_is_known(reference):
-    assert reference.position_at(0) is None
-    plan(reference, STEP_NS, np.zeros(2), [1.0, 1.0])
-    assert reference.position_at(0) is None
-    assert reference.position_at(100 * STEP_NS) is None
-    with pytest.raises(ValueError, match="does not reach"):
-        plan(reference, 100 * STEP_NS, None, [1.0, 1.0])
+def test_what_is_played_for_longer_than_a_chunk_leaves_nothing_to_plan():
+    begun = np.linspace([0.0, 0.0], [0.2, 0.2], HORIZON + 4)
+    np.testing.assert_array_equal(plan_from(begun, [1.0, 1.0]), begun[:HORIZON])

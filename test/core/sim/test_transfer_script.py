@@ -25,7 +25,18 @@ def sense(script, *, is_still=True, away=0.0, turned=0.0, left=OPEN, right=OPEN,
     c, s = np.cos(turned), np.sin(turned)
     tips["right"][:3, :3] = tips["right"][:3, :3] @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
     openness = {"left": left, "right": right}
-    return SensedState(tips=tips, openness=openness, cube=cube, yaw=0.0, is_still=is_still)
+    return SensedState(
+        tips=tips,
+        openness=openness,
+        cube=cube,
+        yaw=0.0,
+        is_slow=of_both(is_still),
+        is_shut=of_both(is_still),
+    )
+
+
+def of_both(value):
+    return dict.fromkeys(("left", "right"), value)
 
 
 def pose(point, rotation=None):
@@ -40,7 +51,16 @@ def see(script, cube=CUBE, yaw=0.0, tips=MEET_M):
     """Let the script see a cube while both grippers are elsewhere."""
     both = {side: pose(tips) for side in ("left", "right")}
     openness = {"left": OPEN, "right": OPEN}
-    script.advance(SensedState(tips=both, openness=openness, cube=cube, yaw=yaw, is_still=True))
+    script.advance(
+        SensedState(
+            tips=both,
+            openness=openness,
+            cube=cube,
+            yaw=yaw,
+            is_slow=of_both(True),
+            is_shut=of_both(True),
+        )
+    )
 
 
 def test_it_begins_above_the_cube(script):
@@ -65,6 +85,7 @@ def test_before_the_gripper_is_where_it_shall_be_it_does_not_go_on(script, off):
 def test_a_closing_gripper_does_not_run_after_the_cube(script):
     put_in(script, Phase.LOWER)
     see(script)
+    script.advance(sense(script))  # above the cube at first, and then at it
     script.advance(sense(script))
     assert script.phase is Phase.GRASP
     script.advance(sense(script, cube=CUBE + 0.01, is_still=False))
@@ -72,9 +93,8 @@ def test_a_closing_gripper_does_not_run_after_the_cube(script):
 
 
 def test_a_cube_that_slips_away_is_reached_for_anew(script):
-    put_in(script, Phase.LOWER)
     see(script)
-    script.advance(sense(script))
+    put_in(script, Phase.GRASP)
     script.advance(sense(script, cube=CUBE + 0.05))
     assert script.phase is Phase.REACH
 
@@ -120,6 +140,44 @@ def test_one_gripper_holds_until_the_other_does(script):
 def test_it_is_finished_when_the_left_gripper_shows_the_cube(script):
     put_in(script, Phase.SHOW)
     shown = script.grips()["left"].point
-    assert script.is_finished(sense(script, cube=shown))
-    assert not script.is_finished(sense(script, cube=shown, is_still=False))
-    assert not script.is_finished(sense(script, cube=shown + 0.1))
+    assert script.is_finished(sense(script, cube=shown, left=HALF_CLOSED))
+    assert not script.is_finished(sense(script, cube=shown, left=HALF_CLOSED, is_still=False))
+    assert not script.is_finished(sense(script, cube=shown + 0.1, left=HALF_CLOSED))
+    assert not script.is_finished(sense(script, cube=shown))
+
+
+def test_a_cube_that_somebody_has_picked_up_already_is_carried_on(script):
+    see(script)
+    script.advance(sense(script, cube=script.grips()["right"].point, right=HALF_CLOSED))
+    assert script.phase is Phase.CARRY
+
+
+@pytest.mark.parametrize(
+    ("phase", "side", "back"),
+    [(Phase.GRASP, "right", Phase.REACH), (Phase.TAKE, "left", Phase.MEET)],
+)
+def test_fingers_that_close_on_nothing_open_again(script, phase, side, back):
+    cube = CUBE if phase is Phase.GRASP else MEET_M
+    see(script, cube)
+    put_in(script, phase)
+    script.advance(sense(script, cube=cube, **{side: 0.1}))
+    assert script.phase is back
+
+
+def test_a_gripper_beside_its_way_comes_no_nearer_until_it_is_above_the_cube(script):
+    put_in(script, Phase.LOWER)
+    above = script.grips()["right"].rotation
+    for aside, height in ((0.0, 0.0), (0.02, 0.06)):
+        tips = of_both(pose(CUBE + np.array([aside, 0.0, 0.08]), above))
+        script.advance(
+            SensedState(
+                tips=tips,
+                openness=of_both(OPEN),
+                cube=CUBE,
+                yaw=0.0,
+                is_slow=of_both(True),
+                is_shut=of_both(True),
+            )
+        )
+        assert script.phase is Phase.LOWER
+        assert script.grips()["right"].point[2] == pytest.approx(CUBE[2] + height)

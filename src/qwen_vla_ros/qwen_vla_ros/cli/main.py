@@ -29,11 +29,14 @@ Namespace = Annotated[str, typer.Option(help="Namespace of the robot.")]
 @app.command()
 def check(
     file: Annotated[str, typer.Argument(help="Name or path of an embodiment file.")],
+    profile: Annotated[
+        str, typer.Option(help="Under which the robot is to run: normal, commissioning.")
+    ] = "normal",
 ) -> None:
     """Check an embodiment file against its URDF and show what it says."""
     from qwen_vla_ros.cli.check import check as run
 
-    raise typer.Exit(run(file))
+    raise typer.Exit(run(file, profile))
 
 
 @app.command()
@@ -213,6 +216,53 @@ def reset(
     from qwen_vla_ros.cli.operate import reset as run
 
     raise typer.Exit(run(robot, namespace, seed))
+
+
+@app.command()
+def collect(
+    robot: Robot,
+    out: Annotated[Path, typer.Option(help="Folder for the shards; what is there is kept.")],
+    episodes: Annotated[int, typer.Option(help="How many to run.", min=1)] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of the first scene.", min=0)] = 100_000,
+    noise: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Action noise, as a share of how far a channel may move in one row; repeat for "
+            "several, which episodes take in turn. [default: 0, 0.1, 0.25]",
+            min=0.0,
+            max=1.0,
+        ),
+    ] = None,
+    time_limit: Annotated[float, typer.Option(help="Simulated seconds an episode may take.")] = 30,
+    jobs: Annotated[int, typer.Option(help="Processes; 0 is one per core.", min=0)] = 0,
+) -> None:
+    """Collect demonstrations of a simulated robot's scripted expert, to learn from."""
+    from qwen_vla_ros.cli.collect import collect as run
+
+    noises = [0.0, 0.1, 0.25] if noise is None else noise
+    raise typer.Exit(run(robot, episodes, out, seed, noises, time_limit, jobs))
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="Folder of the run; one that is there goes on.")],
+    recipe: Annotated[
+        Path | None, typer.Argument(help="Recipe (YAML); else --robot and --data.")
+    ] = None,
+    robot: Annotated[str, typer.Option(help="Name or path of the embodiment file.")] = "",
+    data: Annotated[Path | None, typer.Option(help="Folder of demonstrations.")] = None,
+    device: Annotated[
+        str, typer.Option(help="Where it is trained; auto is a GPU where torch sees one.")
+    ] = "auto",
+    steps: Annotated[int, typer.Option(help="Instead of the recipe's; 0 keeps them.", min=0)] = 0,
+    workers: Annotated[
+        int, typer.Option(help="Processes that draw pictures; 0: one per core but one.", min=0)
+    ] = 0,
+) -> None:
+    """Train a model on demonstrations; the same command goes on where it was ended."""
+    from qwen_vla_ros.cli.train import train as run
+
+    raise typer.Exit(run(recipe, robot, data, out, device, steps, workers))
 
 
 @app.command()

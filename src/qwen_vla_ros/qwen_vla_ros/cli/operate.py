@@ -74,9 +74,11 @@ def status(robot: str, namespace: str) -> int:
     with _operator(robot, namespace) as operator:
         operator.require_robot(PATIENCE_S)
         safety, policy = operator.safety, operator.ask_policy()
+        profile = operator.profile()
     table = Table.grid(padding=(0, 2))
     table.add_row("level", LEVELS[safety.level])
     table.add_row("armed", "yes" if safety.armed else "no")
+    table.add_row("profile", profile)
     table.add_row("cause", f"{safety.cause}: {safety.detail}" if safety.cause else "-")
     table.add_row("policy", policy)
     table.add_row(

@@ -6,6 +6,7 @@ Checks of single values live in `schema`.
 from __future__ import annotations
 
 from qwen_vla_ros.embodiment.channels_check import check_channels, check_outputs, check_sources
+from qwen_vla_ros.embodiment.collision_check import check_collision
 from qwen_vla_ros.embodiment.limits_check import check_limits
 from qwen_vla_ros.embodiment.openpi import check_openpi
 from qwen_vla_ros.embodiment.schema import WAYPOINT_KINDS, EmbodimentFile
@@ -25,6 +26,7 @@ def cross_check(file: EmbodimentFile, robot: Urdf, problems: Problems) -> None:
     check_sources(file, robot, problems)
     check_outputs(file, robot, problems)
     check_limits(file, robot, problems)
+    check_collision(file, robot, problems)
     check_openpi(file, problems)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +75,21 @@ class Kinematics:
         upper = np.array(self._model.upperPositionLimit)[self._slot]
         self.lower = np.where(self._turns, -np.inf, lower)
         self.upper = np.where(self._turns, np.inf, upper)
+
+    @property
+    def model(self) -> Any:
+        """Pinocchio's model."""
+        return self._model
+
+    def configuration(self, values: FloatArray) -> FloatArray:
+        """Return Pinocchio's configuration (nq,) for positions (J,) in the order of `joints`."""
+        configuration: FloatArray = np.empty(self._model.nq)
+        configuration[self._slot] = values
+        if self._turns.any():
+            turning = values[self._turns]
+            configuration[self._slot[self._turns]] = np.cos(turning)
+            configuration[self._slot[self._turns] + 1] = np.sin(turning)
+        return configuration
 
     def pose(
         self, positions: Positions, frame: str, offset: npt.ArrayLike = (0.0, 0.0, 0.0)
@@ -170,10 +186,7 @@ class Kinematics:
 
     def _move(self, values: FloatArray, frame: str) -> int:
         """Compute where everything is at positions (J,), and return the index of a frame."""
-        configuration: FloatArray = np.empty(self._model.nq)
-        configuration[self._slot] = np.where(self._turns, np.cos(values), values)
-        configuration[self._slot[self._turns] + 1] = np.sin(values[self._turns])
-        pin.framesForwardKinematics(self._model, self._data, configuration)
+        pin.framesForwardKinematics(self._model, self._data, self.configuration(values))
         return self._frame_index(frame)
 
     def _tool_pose(self, index: int, offset: FloatArray) -> FloatArray:

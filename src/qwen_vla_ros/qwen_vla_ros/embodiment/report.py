@@ -19,6 +19,7 @@ from qwen_vla_ros.embodiment.limits_check import (
     stop_time,
     stop_travel,
 )
+from qwen_vla_ros.embodiment.profile import NORMAL, Profile
 from qwen_vla_ros.embodiment.schema import BaseLimits, CameraSpec, ChannelSpec, Fit
 from qwen_vla_ros.problems import label
 
@@ -28,22 +29,37 @@ USUAL_VELOCITY = 1.0
 _FITS: dict[Fit, str] = {"stretch": "stretched", "crop": "cropped", "pad": "padded"}
 
 
-def report(embodiment: Embodiment, prompt: str) -> RenderableType:
-    """Return the tables that `qwen-vla check` prints; `prompt` is an example of the prompt."""
+def report(
+    embodiment: Embodiment, prompt: str, profile: Profile = NORMAL, contacts: str = ""
+) -> RenderableType:
+    """Return the tables that `qwen-vla check` prints.
+
+    Args:
+        embodiment: The robot.
+        prompt: An example of the prompt.
+        profile: Under which it is to run.
+        contacts: What is watched so that nothing touches, in sentences.
+    """
     base = embodiment.file.safety.base
-    envelope = _joints(embodiment) if base is None else _base(base, embodiment)
-    parts: list[RenderableType] = [_head(embodiment), Text(f"\n{prompt}", style="italic")]
-    parts += [_cameras(embodiment), _state(embodiment), envelope, _outputs(embodiment)]
-    return Group(*parts, _foot(embodiment))
+    envelope = _joints(embodiment, profile) if base is None else _base(base, embodiment)
+    parts: list[RenderableType] = [_head(embodiment, profile)]
+    parts += [Text(f"\n{prompt}", style="italic"), _cameras(embodiment), _state(embodiment)]
+    parts += [envelope]
+    if embodiment.file.safety.tools:
+        parts.append(_tools(embodiment, profile))
+    if contacts:
+        parts.append(Text(f"{contacts}\n"))
+    return Group(*parts, _outputs(embodiment), _foot(embodiment))
 
 
-def _head(embodiment: Embodiment) -> RenderableType:
+def _head(embodiment: Embodiment, profile: Profile) -> RenderableType:
     file = embodiment.file
     head = Table.grid(padding=(0, 2))
     head.add_row("robot", Text(f"{file.name}: {file.description}", style="bold"))
     head.add_row("file", Text(label(embodiment.path)))
     head.add_row("urdf", Text(f"{file.urdf} (root link {embodiment.robot.root})"))
     head.add_row("hash", Text(embodiment.hash))
+    head.add_row("profile", Text(profile.name))
     return head
 
 
@@ -119,18 +135,19 @@ def _state(embodiment: Embodiment) -> Table:
     return table
 
 
-def _joints(embodiment: Embodiment) -> Table:
+def _joints(embodiment: Embodiment, profile: Profile) -> Table:
     delay_s = JOINT_PERIODS / embodiment.file.command.rate_hz
     title = (
         "action and its envelope: a stop is from top speed to rest, its travel the farthest way"
     )
     position = ("joint", "unit", "position", "degrees", "URDF")
-    speed = ("speed", "deg/s", "URDF", "accel.", "stop", "travel")
+    speed = ("speed", "set by", "deg/s", "URDF", "accel.", "stop", "travel")
     table = _table(title, "channel", *position, *speed)
     for channel in embodiment.file.action:
         joint = embodiment.robot.joints[channel.joint or ""]
         limits = embodiment.file.safety.joints[joint.name]
-        velocity, acceleration = limits.velocity, limits.acceleration
+        speed_limit = profile.velocity(embodiment, joint.name)
+        velocity, acceleration = speed_limit.value, limits.acceleration
         turns = joint.type != "prismatic"
         degrees = f"{math.degrees(limits.lower):.0f} to {math.degrees(limits.upper):.0f}"
         table.add_row(
@@ -141,11 +158,28 @@ def _joints(embodiment: Embodiment) -> Table:
             degrees if turns else "-",
             "endless" if math.isinf(joint.lower) else f"{joint.lower:.4g} to {joint.upper:.4g}",
             Text(f"{velocity:g}", style="yellow" if velocity > USUAL_VELOCITY else ""),
+            speed_limit.source,
             f"{math.degrees(velocity):.0f}" if turns else "-",
             f"{joint.velocity:.4g}",
             f"{acceleration:g}",
             f"{1000 * stop_time(velocity, acceleration, delay_s):.0f} ms",
             f"{stop_travel(velocity, acceleration, delay_s):.3f}",
+        )
+    return table
+
+
+def _tools(embodiment: Embodiment, profile: Profile) -> Table:
+    table = _table("tools", "name", "link", "point", "speed", "set by", "workspace")
+    for name, tool in embodiment.file.safety.tools.items():
+        limit, box = profile.tool_speed(tool), tool.workspace
+        corners = () if box is None else zip("xyz", box.lower, box.upper, strict=True)
+        table.add_row(
+            name,
+            tool.link,
+            ", ".join(f"{value:g}" for value in tool.point),
+            "any" if math.isinf(limit.value) else f"{limit.value:g} m/s",
+            limit.source,
+            ", ".join(f"{axis} {low:g} to {high:g}" for axis, low, high in corners) or "-",
         )
     return table
 

@@ -39,6 +39,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+Vector = tuple[Finite, Finite, Finite]
+LinkName = Annotated[str, Field(min_length=1, max_length=255, pattern=_LINE)]
 Pixels = Annotated[int, Field(ge=16, le=4096)]
 Fit = Literal["stretch", "crop", "pad"]
 
@@ -181,6 +183,7 @@ class JointLimits(Section):
     acceleration: Positive
     start_jump: Positive
     tracking: Positive
+    jerk: Positive | None = None
 
 
 class BaseLimits(Section):
@@ -208,6 +211,46 @@ class StopSpec(Section):
     max_age_s: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
+class BoxSpec(Section):
+    """A box beside the robot, in m, along the axes of the URDF's root link: a table, a wall."""
+
+    center: Vector
+    size: tuple[Positive, Positive, Positive]
+
+
+class CollisionSpec(Section):
+    """How near the robot's links may come to each other, and to the boxes beside it.
+
+    `margin` (m) is what a command leaves between two shapes at least. A pair in `may_touch` is not
+    watched: fingers that grasp. Its names are links, or boxes of `surroundings`.
+    """
+
+    margin: Annotated[float, Field(gt=0, le=0.2, allow_inf_nan=False)]
+    may_touch: Annotated[tuple[tuple[LinkName, LinkName], ...], Field(max_length=1000)] = ()
+    surroundings: Annotated[dict[Name, BoxSpec], Field(max_length=64)] = Field(
+        default_factory=dict
+    )
+
+
+class WorkspaceSpec(Section):
+    """The box that a tool stays in, in m, along the axes of the URDF's root link."""
+
+    lower: Vector
+    upper: Vector
+
+
+class ToolSpec(Section):
+    """A point that works: `point` (m) in the frame of `link`, and what it may do.
+
+    `speed` (m/s) is how fast it may be.
+    """
+
+    link: LinkName
+    point: Vector = (0.0, 0.0, 0.0)
+    speed: Positive | None = None
+    workspace: WorkspaceSpec | None = None
+
+
 class SafetySpec(Section):
     """What the gate never lets pass.
 
@@ -218,6 +261,8 @@ class SafetySpec(Section):
 
     joints: dict[Name, JointLimits] = Field(default_factory=dict)
     base: BaseLimits | None = None
+    collision: CollisionSpec | None = None
+    tools: Annotated[dict[Name, ToolSpec], Field(max_length=16)] = Field(default_factory=dict)
     max_observation_age_s: Annotated[float, Field(gt=0, le=2, allow_inf_nan=False)]
     stop_heartbeat_s: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     stops: Annotated[tuple[StopSpec, ...], Field(max_length=16)] = ()

@@ -201,12 +201,11 @@ class _Reader:
         )
 
     def _origin(self, element: ET.Element | None, where: str) -> FloatArray:
-        origin = np.eye(4)
-        if element is not None:
-            roll, pitch, yaw = self._vector(element.get("rpy", "0 0 0"), f"{where}: origin rpy")
-            origin[:3, :3] = _rotation(roll, pitch, yaw)
-            origin[:3, 3] = self._vector(element.get("xyz", "0 0 0"), f"{where}: origin xyz")
-        return origin
+        try:
+            return pose_of_origin(element)
+        except EmbodimentError as error:
+            self._add(f"{where}: {error}")
+            return np.eye(4)
 
     def _axis(self, element: ET.Element | None, kind: str, where: str) -> FloatArray:
         text = "1 0 0" if element is None else element.get("xyz", "1 0 0")
@@ -295,6 +294,27 @@ def _cyclic_links(links: tuple[str, ...], parent_of: Mapping[str, str], root: st
         if here in reaching:
             reaching.update(trail)
     return [link for link in links if link not in reaching]
+
+
+def pose_of_origin(element: ET.Element | None) -> FloatArray:
+    """Return the (4, 4) pose of an <origin>; the identity where there is none.
+
+    Raises:
+        EmbodimentError: It does not hold numbers.
+    """
+    origin = np.eye(4)
+    if element is None:
+        return origin
+    for key in ("rpy", "xyz"):
+        text = element.get(key, "0 0 0")
+        values = [value for value in map(_parse, text.split()) if value is not None]
+        if len(values) != 3 or len(text.split()) != 3:
+            raise EmbodimentError(f"origin {key} '{text[:60]}' is not three finite numbers.")
+        if key == "rpy":
+            origin[:3, :3] = _rotation(*values)
+        else:
+            origin[:3, 3] = values
+    return origin
 
 
 def _parse(text: str) -> float | None:

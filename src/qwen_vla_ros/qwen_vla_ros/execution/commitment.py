@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from qwen_vla_ros.clock import NS_PER_S
+from qwen_vla_ros.execution.motion_clock import MotionClock
 from qwen_vla_ros.execution.planar import difference
 from qwen_vla_ros.execution.timeline import end_ns, row_at, values_at
 from qwen_vla_ros.execution.waypoint_path import WaypointPath
@@ -77,7 +78,7 @@ class Commitment:
         """Follow the chunks of one robot.
 
         Args:
-            max_age_s: Longest time (s) after its observation for which a chunk is played.
+            max_age_s: Longest time (s) after its first row for which a chunk is played.
             lookahead_s: How far (s) the gate plans ahead of what is played.
             waypoint_columns: Where dx, dy and the turn stand among the channels; empty where the
                 channels are positions.
@@ -85,24 +86,41 @@ class Commitment:
         self._max_age_s = max_age_s
         self._columns = list(waypoint_columns)
         self._lookahead_s = lookahead_s
+        self._clock = MotionClock()
         self._chunk: ActionChunk | None = None
+        self._observed_ns = self._over_ns = 0
         self._is_played = False
         self._rejected = 0
 
-    def drop(self) -> None:
-        """Forget the chunk in play."""
+    def restart(self) -> None:
+        """Note that the robot rests, or comes to rest."""
         self._chunk = None
+        self._clock = MotionClock()
 
-    def on_chunk(self, chunk: ActionChunk) -> None:
-        """Note that this chunk was sent to be played."""
-        self._chunk = None if chunk.rest else chunk
+    def on_chunk(self, chunk: ActionChunk, now_ns: int) -> None:
+        """Note that this chunk was sent to be played, at a ROS time."""
+        if chunk.rest or not self._is_played:
+            # A gate that holds will begin with it, but nobody knows when.
+            self.restart()
+            return
+        if now_ns >= self._over_ns:
+            self._clock.end(self._over_ns)
+        begin_ns = now_ns + round(self._lookahead_s * NS_PER_S)
+        self._observed_ns = chunk.stamp_ns
+        self._chunk = self._clock.placed(chunk, begin_ns)
+        self._clock.begin(begin_ns)
+        self._over_ns = end_ns(self._chunk, self._max_age_s)
+
+    def is_in_play(self, now_ns: int) -> bool:
+        """Say whether the robot is thought to follow a chunk at a ROS time."""
+        return self._is_played and not self._clock.stands and now_ns < self._over_ns
 
     def on_gate(self, *, is_playing: bool, rejected: int) -> None:
         """Note what the gate says: whether it lets chunks pass, and how many it has rejected."""
         self._is_played = is_playing
         if rejected != self._rejected:
             self._rejected = rejected
-            self.drop()
+            self._chunk = None
 
     def rows(self, stamp_ns: int, latency_s: float) -> FloatArray | None:
         """Return what is played from a time on until an answer may be there, or None.
@@ -116,8 +134,10 @@ class Commitment:
             left to decide.
         """
         chunk = self._chunk
-        if chunk is None or not self._is_played or stamp_ns < chunk.stamp_ns:
+        if chunk is None or not self._is_played or stamp_ns < self._observed_ns:
             return None
+        # What was seen before the motion began is answered by rows from its beginning on.
+        stamp_ns += self._clock.rested_ns(stamp_ns, stamp_ns)
         ahead_s = latency_s + self._lookahead_s
         needed = math.ceil(ahead_s / chunk.dt - ROUNDING) + MARGIN_ROWS
         rows = min(needed, len(chunk.actions) - 1)

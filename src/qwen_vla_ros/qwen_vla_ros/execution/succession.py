@@ -14,19 +14,29 @@ from qwen_vla_ros.types import ActionChunk, FloatArray
 
 DEPTH = 64
 LOOKAHEAD_PERIODS = 2.5
-"""How far ahead a gate of joints asks what is wanted."""
+SMOOTH_LOOKAHEAD_PERIODS = 3.0
+"""How far ahead a gate of joints asks what is wanted; the second where a jerk is declared."""
 
 
 class Succession:
     """Follows the chunks of one robot, from the policy's side."""
 
     def __init__(
-        self, schedule: ReplanSchedule, commitment: Commitment, playable_s: float
+        self,
+        schedule: ReplanSchedule,
+        commitment: Commitment,
+        playable_s: float,
+        max_age_s: float,
     ) -> None:
-        """Compose the two; a chunk is played for `playable_s` (s) after its observation."""
+        """Compose the two.
+
+        A chunk is played for `playable_s` (s) after its observation, while the robot moves; a
+        motion begins within `max_age_s` (s) of it.
+        """
         self._schedule = schedule
         self._commitment = commitment
         self._playable_s = playable_s
+        self._max_age_s = max_age_s
         self._spans = Recent(DEPTH)
         self._stamp_ns: int | None = None
 
@@ -39,18 +49,21 @@ class Succession:
         kinds: list[str] = [channel.kind for channel in file.action]
         columns = [kinds.index(kind) for kind in WAYPOINT_KINDS] if embodiment.has_base else ()
         # Bases are told their speed now, joints the curve that they are to follow.
-        ahead = 0.0 if embodiment.has_base else LOOKAHEAD_PERIODS
+        is_smooth = any(limit.jerk is not None for limit in file.safety.joints.values())
+        ahead = SMOOTH_LOOKAHEAD_PERIODS if is_smooth else LOOKAHEAD_PERIODS
+        ahead = 0.0 if embodiment.has_base else ahead
         lookahead_s = ahead / file.command.rate_hz
         return cls(
             ReplanSchedule(embodiment.dt, file.prompt.execution_horizon, playable_s),
             Commitment(max_age_s, columns, lookahead_s),
             playable_s,
+            max_age_s,
         )
 
     def restart(self) -> None:
         """Begin an episode: nothing is in play, and the first question is due."""
         self._schedule.restart()
-        self._commitment.drop()
+        self._commitment.restart()
         self._stamp_ns = None
 
     def is_due(self, now_ns: int) -> bool:
@@ -67,17 +80,21 @@ class Succession:
     def lateness(self, chunk: ActionChunk, now_ns: int) -> str:
         """Say that nothing of a chunk would be played any more; empty while something would."""
         age_s = (now_ns - chunk.stamp_ns) / NS_PER_S
-        if chunk.rest or age_s < self._playable_s:
+        is_in_play = self._commitment.is_in_play(now_ns)
+        allowed_s = self._playable_s if is_in_play else self._max_age_s
+        if chunk.rest or age_s < allowed_s:
             return ""
-        return (
-            f"the answer came {age_s:.2f} s after its observation; a chunk is played for "
-            f"{self._playable_s:g} s"
-        )
+        what = "a chunk is played for" if is_in_play else "a motion begins within"
+        return f"the answer came {age_s:.2f} s after its observation; {what} {allowed_s:g} s"
 
     def on_chunk(self, chunk: ActionChunk, now_ns: int, thought_s: float) -> None:
         """Note an answer, in time or late; the policy thought for `thought_s` (s)."""
+        if self.lateness(chunk, now_ns):
+            # A cold one: nothing of it is played, and its time says nothing about the next one's.
+            self._schedule.restart()
+            return
         self._schedule.on_chunk(chunk.stamp_ns, now_ns, thought_s)
-        self._commitment.on_chunk(chunk)
+        self._commitment.on_chunk(chunk, now_ns)
         if self._stamp_ns is not None:
             self._spans.add((now_ns - self._stamp_ns) / NS_PER_S)
         self._stamp_ns = None if chunk.rest else chunk.stamp_ns

@@ -11,8 +11,8 @@ from qwen_vla_ros.types import ActionChunk, FloatArray
 def end_ns(chunk: ActionChunk, max_age_s: float) -> int:
     """Return the ROS time from which a chunk says nothing any more.
 
-    Every row holds for `dt`; and nothing is played beyond `max_age_s` (s) after the observation
-    that the chunk answers, however long the chunk is.
+    Every row holds for `dt`; and nothing is played beyond `max_age_s` (s) after the first one,
+    however long the chunk is.
     """
     return chunk.stamp_ns + round(min(len(chunk.actions) * chunk.dt, max_age_s) * NS_PER_S)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from qwen_vla_ros.clock import NS_PER_S
+from qwen_vla_ros.execution.motion_clock import MotionClock
 from qwen_vla_ros.execution.planar import difference
 from qwen_vla_ros.execution.timeline import end_ns, row_at
 from qwen_vla_ros.execution.twist_ramp import TwistRamp
@@ -25,16 +27,22 @@ MAX_ERROR = np.array([0.3, 0.3, 0.6])
 
 
 class WaypointFollower:
-    """Follows the newest chunk by absolute time, from where its observation was made.
+    """Follows the newest chunk from where its observation was made, by the time of the motion.
 
     Row h of a chunk is the motion between `stamp + h dt` and `stamp + (h + 1) dt`, seen from the
     waypoint before it. A new chunk needs no seam: its way begins where the base was seen, so that
     only the speed changes, as it does from row to row, and the ramp takes its time for that.
+    While the base rests, no row passes: a motion begins with the first row of what was seen then.
     """
 
     def __init__(self, max_age_s: float, ramp: TwistRamp) -> None:
-        """Follow nothing beyond `max_age_s` (s) after the observation that a chunk answers."""
+        """Lead a base along within what the ramp allows.
+
+        A motion begins only within `max_age_s` (s) of the observation that it answers, and goes on
+        for no longer than that without an answer to a newer one.
+        """
         self._max_age_s = max_age_s
+        self._clock = MotionClock()
         self._ramp = ramp
         self._chunk: ActionChunk | None = None
         self._path: WaypointPath | None = None
@@ -60,13 +68,22 @@ class WaypointFollower:
     def clear(self) -> None:
         """Drop everything that was asked for so far."""
         self._chunk = self._path = None
+        self._clock = MotionClock()
+
+    def interrupt(self, now_ns: int) -> None:
+        """Note that the base is not led along at a ROS time, whatever is wanted."""
+        self._clock.end(now_ns)
 
     def reference(self, now_ns: int) -> tuple[FloatArray, FloatArray] | None:
         """Return pose (3,) and twist (vx, vy, w) that are meant for a ROS time, or None."""
         chunk, path = self._chunk, self._path
-        if chunk is None or path is None or now_ns >= end_ns(chunk, self._max_age_s):
+        if chunk is None or path is None:
             return None
-        pose, twist = path.at(row_at(chunk, now_ns))
+        is_old = now_ns - chunk.stamp_ns >= self._max_age_s * NS_PER_S
+        placed = self._clock.placed(chunk, now_ns)
+        if (self._clock.stands and is_old) or now_ns >= end_ns(placed, self._max_age_s):
+            return None
+        pose, twist = path.at(row_at(placed, now_ns))
         return pose, twist / chunk.dt
 
     def at(self, now_ns: int, pose: FloatArray, twist: FloatArray, dt: float) -> FloatArray | None:
@@ -84,7 +101,9 @@ class WaypointFollower:
         """
         reference = self.reference(now_ns)
         if reference is None:
+            self.interrupt(now_ns)
             return None
+        self._clock.begin(now_ns)
         wanted_pose, (forward, _, turn) = reference
         along, across, angle = np.clip(difference(pose, wanted_pose), -MAX_ERROR, MAX_ERROR)
         v = forward * np.cos(angle) + GAIN_ALONG * along

@@ -115,7 +115,8 @@ class Backbone(nn.Module):
         """
         tokens = layout.embedded
         if layout.vision is not None:
-            seen = self.model.visual(stills, layout.vision)  # (V, D)
+            # Where half precision is left to autocast, these are halves and embeddings are whole.
+            seen = self.model.visual(stills, layout.vision).to(tokens.dtype)  # (V, D)
             flat = tokens.flatten(0, 1).index_copy(0, layout.image_places, seen)
             tokens = flat.view_as(tokens)
         hidden: Tensor = self.model.language_model(tokens, layout.rotate, layer)

@@ -37,6 +37,10 @@ def gated_delta_rule(
         decay: Logarithm of the decay, at most 0; (B, L, N).
         beta: Learning rate, from 0 to 1; (B, L, N).
     """
+    if torch.is_autocast_enabled(query.device.type):
+        # Sums over a whole prompt: what trains in half precision is whole here, too.
+        with torch.autocast(query.device.type, enabled=False):
+            return gated_delta_rule(query, key, value, decay, beta)
     batch, length, heads, width = value.shape
     shared = heads // key.shape[2]
     # Work inside of a chunk grows with its length, work between chunks with the width of a head.
@@ -58,7 +62,7 @@ def gated_delta_rule(
     within = _product(query, key.mT) * between
     # What the chunk writes if S is zero before it, and how much less for what S knows already.
     known = torch.cat((value * beta, weighted * since), dim=-1)
-    solved = torch.linalg.solve_triangular(system, known, upper=False, unitriangular=True)
+    solved = _solve(system, known)
     news, corrections = torch.split(solved, [width, key.shape[3]], dim=-1)
 
     query = query * since
@@ -75,6 +79,41 @@ def gated_delta_rule(
         writes.append(torch.baddbmm(new, correction, state, alpha=-1))  # (R, C, V)
     read = _product(query, torch.stack(states, 1)) + _product(within, torch.stack(writes, 1))
     return read.view(batch, heads, -1, width)[:, :, :length].transpose(1, 2)
+
+
+def _solve(system: Tensor, known: Tensor) -> Tensor:
+    """Solve with the part of `system` (R, n, C, C) below its diagonal, and ones on it."""
+    if not system.is_cuda:
+        solved: Tensor = torch.linalg.solve_triangular(
+            system, known, upper=False, unitriangular=True
+        )
+        return solved
+    return _product(inverse(system), known)
+
+
+def inverse(system: Tensor) -> Tensor:
+    """Return the inverse of a lower triangle with ones on its diagonal, by products alone.
+
+    A GPU solves small systems slowly. Of two blocks on the diagonal whose inverses A and B are
+    known, with L below A and left of B, the inverse has -B L A there: so blocks are doubled until
+    there is one. No number grows that does not grow in the inverse itself.
+
+    Args:
+        system: What is not below its diagonal is not read; (R, n, C, C), C a power of two.
+    """
+    length = system.shape[-1]
+    at = torch.arange(length, device=system.device)
+    inverted = torch.eye(length, device=system.device, dtype=system.dtype).expand_as(system)
+    size = 1
+    while size < length:
+        block = at // size
+        is_next = (block[:, None] % 2 == 1) & (block[:, None] == block + 1)
+        below = system * is_next
+        inverted = inverted - (
+            below if size == 1 else _product(_product(inverted, below), inverted)
+        )
+        size *= 2
+    return inverted
 
 
 def _decay(logarithm: Tensor) -> Tensor:

@@ -91,7 +91,10 @@ def look_up(pixels: Tensor, levels: Tensor) -> Tensor:
 
 
 def collate(
-    samples: Sequence[tuple[PromptTokens, Patches]], multiple: int | None = None
+    samples: Sequence[tuple[PromptTokens, Patches]],
+    multiple: int | None = None,
+    *,
+    as_bytes: bool = False,
 ) -> Inputs:
     """Put samples into one batch, prompts padded on the right.
 
@@ -102,6 +105,8 @@ def collate(
         samples: Prompts and the patches of their images.
         multiple: Pad to a multiple of this many tokens, so that prompts of about one length have
             the same shapes; then there is always a mask. `None` pads to the longest.
+        as_bytes: Leave `stills` empty: the caller sends the pixels as bytes, a quarter of the
+            size, and looks them up where they arrive.
     """
     length = max(len(tokens.ids) for tokens, _ in samples)
     length += -length % (multiple or 1)
@@ -113,7 +118,7 @@ def collate(
         ids[row, real], is_image[row, real], mask[row, real] = tokens.ids, tokens.is_image, True
         merge = patches.processor.vision.spatial_merge_size
         positions[:, row, real] = positions_of(tokens, patches.grids, merge)
-    stills = [patches.stills for _, patches in samples]
+    stills = [np.empty(0)] if as_bytes else [patches.stills for _, patches in samples]
     return Inputs(
         token_ids=torch.from_numpy(ids),
         is_image=torch.from_numpy(is_image),

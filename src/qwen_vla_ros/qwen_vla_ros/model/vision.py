@@ -9,6 +9,7 @@ Shapes: P patches of all images, D width, N heads, E = D / N per head, V tokens 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -58,17 +59,10 @@ class Vision(nn.Module):
 
     def lay_out(self, grids: tuple[Grid, ...]) -> VisionLayout:
         """Return what stays the same while the images keep their sizes."""
-        config, weight, table = self.config, self.pos_embed.weight, torch.tensor(grids)
-        indices, shares = get_vision_interpolation_indices_and_weights(
-            table,
-            num_grid_per_side=round(config.num_position_embeddings**0.5),
-            mode="bilinear",
-            align_corners=True,
-            spatial_merge_size=config.spatial_merge_size,
-        )
-        shares = shares.to(weight.device)[:, :, None]
-        embedded = (self.pos_embed(indices.to(weight.device)) * shares).sum(1)
-        places = get_vision_position_ids(table, config.spatial_merge_size).to(weight.device)
+        config, weight = self.config, self.pos_embed.weight
+        side = round(config.num_position_embeddings**0.5)
+        indices, shares, places = _places(grids, side, config.spatial_merge_size, weight.device)
+        embedded = (self.pos_embed(indices) * shares).sum(1)
         base = (config.rope_parameters or {})["rope_theta"]
         turns = frequencies(config.hidden_size // config.num_heads // 4, base, weight.device)
         angles = (places[:, :, None] * turns).flatten(1)  # (P, E/2): by rows, then by columns
@@ -95,6 +89,36 @@ class Vision(nn.Module):
             x = block(x, layout)
         seen: Tensor = self.merger(x)
         return seen
+
+
+@lru_cache(maxsize=8)
+def _places(
+    grids: tuple[Grid, ...], side: int, merge: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return where patches stand in a table of `side` x `side` embeddings, and in their images.
+
+    Remembered, because in training the same sizes come in every step, hundreds of them.
+
+    Returns:
+        Rows of the table (P, 4), the share of each (P, 4, 1), and row and column (P, 2).
+    """
+    # What is remembered must be of use to whoever follows gradients, whoever asked first.
+    with torch.inference_mode(mode=False):
+        return _find_places(torch.tensor(grids), side, merge, device)
+
+
+def _find_places(
+    table: Tensor, side: int, merge: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    indices, shares = get_vision_interpolation_indices_and_weights(
+        table,
+        num_grid_per_side=side,
+        mode="bilinear",
+        align_corners=True,
+        spatial_merge_size=merge,
+    )
+    places = get_vision_position_ids(table, merge)
+    return indices.to(device), shares.to(device)[:, :, None], places.to(device)
 
 
 class PatchEmbed(nn.Module):

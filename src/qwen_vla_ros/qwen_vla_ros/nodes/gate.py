@@ -17,6 +17,7 @@ from std_srvs.srv import Trigger
 
 from qwen_vla_ros.clock import ns_from_stamp
 from qwen_vla_ros.embodiment.load import load_embodiment
+from qwen_vla_ros.embodiment.profile import find_profile
 from qwen_vla_ros.errors import NotReadyError
 from qwen_vla_ros.options import GateOptions
 from qwen_vla_ros.ros.commands import gate_outputs
@@ -67,7 +68,7 @@ class GateNode(ManagedNode):
     def on_setup(self) -> None:
         """Read the limits and listen; nothing is sent before somebody arms."""
         self._embodiment = load_embodiment(self._settings.embodiment)
-        self._made = RobotGate(self._embodiment)
+        self._made = RobotGate(self._embodiment, find_profile(self._settings.profile))
         self._outputs = gate_outputs(self, self._embodiment, self._made.stop)
         self._switch = ControllerSwitch(self, self._embodiment)
         self._listen_to_sensors(self._made.limb)

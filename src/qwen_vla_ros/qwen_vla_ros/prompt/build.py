@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.schema import PromptSpec
 from qwen_vla_ros.prompt.instruction import clean_instruction
-from qwen_vla_ros.prompt.state_text import state_text
+from qwen_vla_ros.prompt.state_text import STATE, state_text
 from qwen_vla_ros.types import FloatArray, Prompt
 
 _ARMS = {"none": "", "single": "single arm", "dual": "dual arms"}
@@ -63,6 +65,13 @@ def with_state(embodiment: Embodiment, prompt: Prompt, state: FloatArray) -> Pro
     if not embodiment.file.prompt.state_text:
         return prompt
     return build_prompt(embodiment, prompt.instruction, state)
+
+
+def without_state(prompt: Prompt) -> Prompt:
+    """Return a prompt that does not tell the state, for the share of training that must look."""
+    lines = prompt.text.split("\n")
+    kept = [line for line in lines if not line.startswith(STATE)]
+    return replace(prompt, text="\n".join(kept))
 
 
 def _sentence(robot: PromptSpec, instruction: str) -> str:

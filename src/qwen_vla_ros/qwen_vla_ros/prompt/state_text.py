@@ -8,6 +8,7 @@ from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.types import FloatArray
 
 BINS = 256
+STATE = "state: "
 
 
 def state_text(embodiment: Embodiment, state: FloatArray) -> str:
@@ -33,4 +34,4 @@ def state_text(embodiment: Embodiment, state: FloatArray) -> str:
     # A channel with a negative scale has its ends the other way round.
     low, high = np.minimum(one, other), np.maximum(one, other)
     bins = np.floor((state - low) / (high - low) * BINS).clip(0, BINS - 1)
-    return f"state: [{', '.join(str(int(number)) for number in bins)}]"
+    return f"{STATE}[{', '.join(str(int(number)) for number in bins)}]"

@@ -12,6 +12,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from qwen_vla_msgs.action import ExecuteInstruction
 from qwen_vla_msgs.msg import SafetyState
 from qwen_vla_msgs.srv import ResetScene
+from rcl_interfaces.srv import GetParameters
 from rclpy.action import ActionClient
 from rclpy.client import Client
 from rclpy.executors import Executor
@@ -51,6 +52,7 @@ class Operator:
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._arm = self.node.create_client(Trigger, "gate/arm")
         self._stop = self.node.create_client(Trigger, "gate/stop")
+        self._parameters = self.node.create_client(GetParameters, "gate/get_parameters")
         self._reset = self.node.create_client(ResetScene, "simulator/reset")
         self._action = ActionClient(self.node, ExecuteInstruction, "execute_instruction")
 
@@ -125,9 +127,20 @@ class Operator:
         """Bring the robot to rest; only `arm` lets it move again.
 
         Raises:
+            NotReadyError: No gate answers, or it says that it failed; the sentence is the gate's.
+        """
+        answer = self._call(self._stop, Trigger.Request())
+        if not answer.success:
+            raise NotReadyError(answer.message)
+
+    def profile(self) -> str:
+        """Return the run profile of the gate.
+
+        Raises:
             NotReadyError: No gate answers.
         """
-        self._call(self._stop, Trigger.Request())
+        answer = self._call(self._parameters, GetParameters.Request(names=["profile"]))
+        return str(answer.values[0].string_value)
 
     def reset(self, seed: int) -> str:
         """Stop, and put the simulated scene to its start; returns an instruction that fits it.

@@ -105,6 +105,7 @@ class SafetyReport:
             "cause": cause.name,
             "detail": cause.detail,
             "armed": latch.is_armed,
+            "profile": self._gate.profile.name,
             "chunks accepted": admission.accepted,
             "chunks rejected": admission.rejected,
             "commands": counters.ticks,

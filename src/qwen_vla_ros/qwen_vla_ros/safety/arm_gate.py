@@ -11,6 +11,7 @@ import numpy as np
 from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.backend import JointTrajectory, TrajectoryPoint
 from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.embodiment.profile import NORMAL, Profile
 from qwen_vla_ros.errors import EmbodimentError
 from qwen_vla_ros.safety.brake_filter import BrakeFilter, Step
 from qwen_vla_ros.safety.envelope import JointEnvelope
@@ -18,7 +19,8 @@ from qwen_vla_ros.safety.gate import Gate, Proposal
 from qwen_vla_ros.safety.interlock import Interlock, Tick
 from qwen_vla_ros.safety.joint_monitor import JointMonitor
 from qwen_vla_ros.safety.latch import Cause
-from qwen_vla_ros.safety.policy_monitor import PolicyMonitor
+from qwen_vla_ros.safety.motion_guard import MotionGuard
+from qwen_vla_ros.safety.policy_monitor import OUT_OF_REACH, PolicyMonitor
 from qwen_vla_ros.types import FloatArray
 
 FAR = 1e6
@@ -28,6 +30,10 @@ FAR = 1e6
 LEAD = 2
 """Knots ahead of the one at which a tick's cell begins: the next one was sent before, so that a
 message may be a whole period on its way and change nothing that is being played."""
+SMOOTH_LEAD = 3
+"""The same where a jerk is declared: then a knot is known only with the command after its own."""
+TRIES = 3
+"""Steps that are judged in one tick, each shorter than the one before; then it is the brake."""
 MOST_MISSED = 50
 """Cells without a tick, after which the controller has long come to rest by itself."""
 
@@ -48,6 +54,15 @@ class State:
         """
         return self.position - self.velocity * (period_s / 2)
 
+    def smooth_knot(self, after: State, period_s: float) -> State:
+        """Return place and speed of the played curve where a jerk is declared.
+
+        Between two such knots a cubic's acceleration goes straight from one command's to the next
+        one's: the curve is the cubic B-spline of the commands, and lies in their convex hull.
+        """
+        change = after.velocity - self.velocity
+        return State(self.position + change * (period_s / 6), self.velocity + change / 2)
+
 
 @dataclass(frozen=True, eq=False)
 class JointCommand:
@@ -57,20 +72,22 @@ class JointCommand:
         cell: Index of the first state on the grid of periods.
         states: What was sent before (two states), what is new, and the brake that follows if
             nothing else does; the last one is at rest.
+        lead: How many states were sent before; SMOOTH_LEAD where a jerk is declared.
     """
 
     cell: int
     states: tuple[State, ...]
+    lead: int = LEAD
 
     @classmethod
-    def at_rest(cls, position: FloatArray, cell: int) -> Self:
+    def at_rest(cls, position: FloatArray, cell: int, lead: int = LEAD) -> Self:
         """Return the command to stay at `position` (J,)."""
-        return cls(cell, (State(position, np.zeros_like(position)),) * (LEAD + 1))
+        return cls(cell, (State(position, np.zeros_like(position)),) * (lead + 1), lead)
 
     @property
     def newest(self) -> State:
         """The state that this command adds."""
-        return self.states[LEAD]
+        return self.states[self.lead]
 
     @property
     def position(self) -> FloatArray:
@@ -85,11 +102,21 @@ class JointCommand:
     @property
     def is_moving(self) -> bool:
         """Whether any joint moves before the brake begins."""
-        return any(state.velocity.any() for state in self.states[: LEAD + 1])
+        return any(state.velocity.any() for state in self.states[: self.lead + 1])
 
     def next_knot(self, period_s: float) -> FloatArray:
         """Return where the controller is when the next cell begins, shape (J,)."""
-        return self.states[1].knot(period_s)
+        return self.knots(period_s)[1].position
+
+    def knots(self, period_s: float) -> list[State]:
+        """Return place and speed of the curve at the beginning of every cell from this one on."""
+        if self.lead == LEAD:
+            return [State(state.knot(period_s), state.velocity) for state in self.states]
+        after = (*self.states[1:], self.states[-1])
+        return [
+            state.smooth_knot(other, period_s)
+            for state, other in zip(self.states, after, strict=True)
+        ]
 
     def trajectory(
         self, joints: tuple[str, ...], envelope: JointEnvelope, period_s: float
@@ -102,10 +129,10 @@ class JointCommand:
             points=tuple(
                 TrajectoryPoint(
                     time_from_start_ns=k * period_ns,
-                    positions=tuple(state.knot(period_s)[i].tolist()),
-                    velocities=tuple(state.velocity[i].tolist()),
+                    positions=tuple(knot.position[i].tolist()),
+                    velocities=tuple(knot.velocity[i].tolist()),
                 )
-                for k, state in enumerate(self.states)
+                for k, knot in enumerate(self.knots(period_s))
             ),
         )
 
@@ -124,6 +151,7 @@ class ArmGate(Gate[JointCommand]):
         monitors: Sequence[JointMonitor],
         interlock: Interlock,
         period_s: float,
+        guard: MotionGuard | None = None,
     ) -> None:
         """Compose a gate.
 
@@ -132,27 +160,30 @@ class ArmGate(Gate[JointCommand]):
             monitors: One per source of joint states; together they report every joint.
             interlock: What is watched besides the joints.
             period_s: Nominal time between two ticks, in seconds.
+            guard: What is watched in space; None for joints whose links nobody knows.
         """
         super().__init__(monitors, interlock, period_s)
         self._envelope = envelope
+        self._guard = guard
         self._monitors = tuple(monitors)
         self._filter = BrakeFilter(envelope)
+        self._lead = LEAD if envelope.jerk is None else SMOOTH_LEAD
         self._cell = 0
         self._reference: JointCommand | None = None
         self._wanted: FloatArray | None = None
-        self._policy = PolicyMonitor(envelope, period_s)
+        self._policy = PolicyMonitor(envelope.velocity, period_s)
         self._is_moved = False
 
     @classmethod
-    def from_embodiment(cls, embodiment: Embodiment) -> Self:
-        """Make the gate of one robot's joints.
+    def from_embodiment(cls, embodiment: Embodiment, profile: Profile = NORMAL) -> Self:
+        """Make the gate of one robot's joints, no faster than a profile allows.
 
         Raises:
             EmbodimentError: No joint is commanded, one has no limits, or nothing reports it.
         """
         if not embodiment.joints:
             raise EmbodimentError(f"{embodiment.path}: action: no channel commands a joint")
-        envelope = JointEnvelope.from_embodiment(embodiment)
+        envelope = JointEnvelope.from_embodiment(embodiment, profile)
         monitors = []
         unreported = set(envelope.names)
         for source in embodiment.file.state:
@@ -171,6 +202,7 @@ class ArmGate(Gate[JointCommand]):
             monitors,
             Interlock.from_embodiment(embodiment),
             1.0 / command.rate_hz,
+            MotionGuard(embodiment, envelope, profile),
         )
 
     @property
@@ -204,7 +236,8 @@ class ArmGate(Gate[JointCommand]):
     def on_chunk(self, actions: FloatArray, steady_ns: int) -> None:
         """Note that a chunk with these rows (H, c) was accepted."""
         self._interlock.on_chunk(steady_ns)
-        self._policy.on_chunk(actions, steady_ns)
+        if len(actions):
+            self._policy.on_chunk(actions, actions[0], steady_ns)
 
     def tick(
         self, now_ns: int, steady_ns: int, wanted: FloatArray | None, *, is_silent: bool = False
@@ -216,10 +249,11 @@ class ArmGate(Gate[JointCommand]):
     def wanted_at(self, now_ns: int) -> int:
         """Return the ROS time (ns) for which a tick at `now_ns` asks what is wanted.
 
-        A state is where the curve is half a period after its knot.
+        A state is where the curve is half a period after its knot, or at it for a smooth one.
         """
         period_ns = round(self._period_s * NS_PER_S)
-        return (now_ns // period_ns + LEAD) * period_ns + period_ns // 2
+        later_ns = period_ns // 2 if self._lead == LEAD else 0
+        return (now_ns // period_ns + self._lead) * period_ns + later_ns
 
     @property
     def _is_commanded(self) -> bool:
@@ -229,9 +263,13 @@ class ArmGate(Gate[JointCommand]):
         measured = self.measured
         if measured is None:
             raise ValueError("armed before every joint was measured")
-        self._reference = JointCommand.at_rest(self._envelope.settle(measured), self._cell)
+        self._reference = JointCommand.at_rest(
+            self._envelope.settle(measured), self._cell, self._lead
+        )
         self._wanted = None
         self._is_moved = False
+        if self._guard is not None:
+            self._guard.begin(self._reference.position)
 
     def _read(self, wanted: FloatArray) -> FloatArray | None:
         if wanted.shape != self._envelope.lower.shape or not np.isfinite(wanted).all():
@@ -250,14 +288,14 @@ class ArmGate(Gate[JointCommand]):
             return Proposal(last, 0, is_limited=False)
         before = last.newest
         step = self._step(before, wanted)
-        new = State(step.position, step.velocity)
-        known = (*last.states[1 : LEAD + 1], new)
+        ahead, refused = self._allowed(before, step, is_braking=wanted is None)
         return Proposal(
-            JointCommand(self._cell, (*known, *self._brake(new))),
+            JointCommand(self._cell, (*last.states[1 : self._lead + 1], *ahead), self._lead),
             self._envelope.count_violations(
-                before.position, before.velocity, new.position, self._period_s
+                before.position, before.velocity, ahead[0].position, self._period_s
             ),
-            bool(step.limited.any()),
+            refused is not None or bool(step.limited.any()),
+            refused,
         )
 
     def _take(self, command: JointCommand) -> None:
@@ -269,15 +307,46 @@ class ArmGate(Gate[JointCommand]):
         if missed > 0:
             self._wanted = None  # what is wanted now is no continuation
         if missed > MOST_MISSED:
-            return JointCommand(self._cell - 1, command.states[-1:] * (LEAD + 1))
+            return JointCommand(self._cell - 1, command.states[-1:] * (self._lead + 1), self._lead)
         if missed < -1:
             # The clock went back: the gate has stopped for it, and brakes from here.
             return replace(command, cell=self._cell - 1)
         for _ in range(missed):
             tail = command.states[1:]
-            states = tail if len(tail) > LEAD else (*tail, tail[-1])
-            command = JointCommand(command.cell + 1, states)
+            states = tail if len(tail) > self._lead else (*tail, tail[-1])
+            command = replace(command, cell=command.cell + 1, states=states)
         return command
+
+    def _allowed(
+        self, before: State, step: Step, *, is_braking: bool
+    ) -> tuple[list[State], Cause | None]:
+        """Return what to do from `before` on until rest, and why it is not the wanted step.
+
+        It begins with a step whose path is free to its end, or else with the brake: the rest of
+        the path that was found free before.
+        """
+        cause: Cause | None = None
+        for _ in range(TRIES):
+            ahead = self._and_brake(step)
+            if self._guard is None or is_braking:
+                return ahead, None
+            commands = np.array([state.position for state in (before, *ahead)])
+            refusal = self._guard.judge(commands)
+            if refusal is None:
+                return ahead, cause
+            cause = cause or refusal.cause
+            way = refusal.share * (step.position - before.position)
+            wanted, speed = before.position + way, way / self._period_s
+            step = self._filter.step(
+                before.position, before.velocity, wanted, speed, self._period_s
+            )
+        return self._and_brake(
+            self._filter.brake(before.position, before.velocity, self._period_s)
+        ), cause
+
+    def _and_brake(self, step: Step) -> list[State]:
+        new = State(step.position, step.velocity)
+        return [new, *self._brake(new)]
 
     def _brake(self, state: State) -> list[State]:
         """Return the states after one, until the joints rest: those that later ticks would add."""
@@ -308,7 +377,9 @@ class ArmGate(Gate[JointCommand]):
             tick.stop(monitor.find_stuck(played))
             tick.hold(monitor.compare(played, steady_ns))
         if wanted is not None and self._is_moved:
-            tick.stop(self._policy.find_out_of_reach(wanted, self._reference.position))
+            distance = np.abs(wanted - self._reference.position)
+            is_far = bool((distance > OUT_OF_REACH * self._envelope.start_jump).any())
+            tick.stop(self._policy.find_out_of_reach(is_far=is_far))
             tick.hold(self._policy.find_oscillation(self._reference.velocity))
 
     def _judge_start(self, wanted: FloatArray) -> Cause | None:

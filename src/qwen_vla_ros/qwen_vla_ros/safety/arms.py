@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from qwen_vla_ros.embodiment.backend import Commands
 from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.embodiment.profile import NORMAL, Profile
 from qwen_vla_ros.execution.chunk_player import ChunkPlayer
 from qwen_vla_ros.execution.seam import SeamLimits
 from qwen_vla_ros.safety.arm_gate import ArmGate
@@ -19,8 +20,8 @@ from qwen_vla_ros.types import ActionChunk
 class Arms:
     """Plays chunks of joint positions through the joints' gate."""
 
-    def __init__(self, embodiment: Embodiment) -> None:
-        """Make the gate of one robot's joints.
+    def __init__(self, embodiment: Embodiment, profile: Profile = NORMAL) -> None:
+        """Make the gate of one robot's joints, no faster than a profile allows.
 
         Raises:
             EmbodimentError: No joint is commanded, one has no limits, or nothing reports it.
@@ -29,7 +30,7 @@ class Arms:
         self._embodiment = embodiment
         self._outputs = file.command.outputs
         self._period_s = 1.0 / file.command.rate_hz
-        self._gate = ArmGate.from_embodiment(embodiment)
+        self._gate = ArmGate.from_embodiment(embodiment, profile)
         envelope = self._gate.envelope
         # What the gate would stop for must come to it as it is, and not step by step.
         limits = SeamLimits(

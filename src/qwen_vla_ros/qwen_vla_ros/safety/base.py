@@ -12,6 +12,7 @@ from qwen_vla_ros.execution.twist_ramp import TwistRamp
 from qwen_vla_ros.execution.waypoint_follower import WaypointFollower
 from qwen_vla_ros.safety.base_gate import BaseGate
 from qwen_vla_ros.safety.interlock import Interlock
+from qwen_vla_ros.safety.latch import Level
 from qwen_vla_ros.types import ActionChunk, FloatArray
 
 HISTORY_S = 2.0
@@ -85,7 +86,7 @@ class Base:
             return "the odometry does not reach back to the chunk's observation"
         actions = chunk.actions[:, self._columns]
         self._follower.accept(replace(chunk, actions=actions), start)
-        self.interlock.on_chunk(steady_ns)
+        self._gate.on_chunk(actions, steady_ns)
         return ""
 
     def clear(self) -> None:
@@ -105,6 +106,8 @@ class Base:
             wanted = self._follower.at(now_ns, pose, self._gate.twist, dt)
         is_silent = wanted is None and not self._follower.is_resting
         command = self._gate.tick(now_ns, steady_ns, wanted, is_silent=is_silent)
+        if self.interlock.latch.level >= Level.HOLD:
+            self._follower.interrupt(now_ns)
         if command is None:
             return []
         linear, angular = command.tolist()

@@ -14,6 +14,7 @@ from qwen_vla_ros.safety.gate import Gate, Proposal
 from qwen_vla_ros.safety.interlock import Interlock, Tick
 from qwen_vla_ros.safety.latch import Cause
 from qwen_vla_ros.safety.odometry_monitor import OdometryMonitor
+from qwen_vla_ros.safety.policy_monitor import TOO_FAST, PolicyMonitor
 from qwen_vla_ros.safety.silence import STEPPED_IN, silence_s
 from qwen_vla_ros.safety.twist_filter import TwistFilter
 from qwen_vla_ros.types import FloatArray
@@ -47,6 +48,8 @@ class BaseGate(Gate[FloatArray]):
         self._envelope = envelope
         self._monitor = monitor
         self._filter = TwistFilter(envelope)
+        self._policy = PolicyMonitor(envelope.velocity, period_s)
+        self._is_moved = False
         self._twist: FloatArray = np.zeros(2)
         self._lost_ns: int | None = None
         self._left_running_s = min(silence_s(period_s), timeout_s)
@@ -94,6 +97,11 @@ class BaseGate(Gate[FloatArray]):
         """Whether the base was measured, and is near rest."""
         return self._monitor.pose is not None and self._envelope.is_still(self._monitor.twist)
 
+    def on_chunk(self, motions: FloatArray, steady_ns: int) -> None:
+        """Note that a chunk with these motions (H, 3) was accepted."""
+        self._interlock.on_chunk(steady_ns)
+        self._policy.on_chunk(motions, np.zeros(3), steady_ns)
+
     @property
     def _is_lost(self) -> bool:
         return self._lost_ns is not None
@@ -105,12 +113,13 @@ class BaseGate(Gate[FloatArray]):
     def _begin(self) -> None:
         self._twist = np.zeros(2)
         self._lost_ns = None
+        self._is_moved = False
         self._monitor.begin()
 
     def _read(self, wanted: FloatArray) -> FloatArray | None:
         return wanted if wanted.shape == (2,) and np.isfinite(wanted).all() else None
 
-    def _find(self, tick: Tick, steady_ns: int, wanted: FloatArray | None) -> None:  # noqa: ARG002
+    def _find(self, tick: Tick, steady_ns: int, wanted: FloatArray | None) -> None:
         if tick.elapsed_s > self._left_running_s or tick.clock_jumped:
             tick.hold(CAME_BACK)
             if self._is_commanded:
@@ -122,6 +131,16 @@ class BaseGate(Gate[FloatArray]):
         if self._interlock.latch.is_armed:
             tick.stop(self._monitor.push(self._twist, tick.elapsed_s))
             tick.hold(self._monitor.compare(self._twist, steady_ns))
+            self._find_senseless(tick, wanted)
+
+    def _find_senseless(self, tick: Tick, wanted: FloatArray | None) -> None:
+        if wanted is None:
+            return
+        tick.hold(self._policy.find_frozen())
+        if self._is_moved:
+            is_far = bool((np.abs(wanted) > TOO_FAST * self._envelope.velocity).any())
+            tick.stop(self._policy.find_out_of_reach(is_far=is_far))
+            tick.hold(self._policy.find_oscillation(self._twist))
 
     def _find_again(self, steady_ns: int) -> None:
         """Go on from what is measured, after a pause that may have stopped the base (W13).
@@ -148,7 +167,9 @@ class BaseGate(Gate[FloatArray]):
         dt: float,
     ) -> Proposal[FloatArray]:
         # The controller keeps the last twist until the next one.
+        self._is_moved = wanted is not None
         if wanted is None:
+            self._policy.rest()
             step = self._filter.brake(self._twist, dt)
         else:
             step = self._filter.step(self._twist, wanted, dt)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from qwen_vla_ros.embodiment.backend import load_backend
 from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.embodiment.profile import NORMAL, Profile
 from qwen_vla_ros.errors import EmbodimentError
 from qwen_vla_ros.types import FloatArray
 
@@ -36,6 +37,8 @@ class JointEnvelope:
         tracking: How far the measured position may stay from the commanded one.
         is_paced: Whether the joint slows down together with the others, so that the arm keeps its
             path. A gripper does not: its jump from open to closed would hold up the whole arm.
+        jerk: Greatest change of acceleration per second, infinite where none is declared; None
+            where none is declared for any joint. It is kept by the curve, not by the commands.
     """
 
     names: tuple[str, ...]
@@ -46,9 +49,10 @@ class JointEnvelope:
     start_jump: FloatArray
     tracking: FloatArray
     is_paced: npt.NDArray[np.bool_]
+    jerk: FloatArray | None = None
 
     def __post_init__(self) -> None:
-        for field in fields(self)[1:]:
+        for field in fields(self)[1:-1]:
             values = getattr(self, field.name)
             if values.shape != (len(self.names),) or not np.isfinite(values).all():
                 raise ValueError(f"{field.name}: needs {len(self.names)} finite values")
@@ -60,8 +64,8 @@ class JointEnvelope:
             raise ValueError("lower must be less than upper")
 
     @classmethod
-    def from_embodiment(cls, embodiment: Embodiment) -> Self:
-        """Read the limits of the commanded joints.
+    def from_embodiment(cls, embodiment: Embodiment, profile: Profile = NORMAL) -> Self:
+        """Read the limits of the commanded joints, with the speeds that a profile leaves them.
 
         Raises:
             EmbodimentError: A joint has no limits, or could not stop within the time that a
@@ -82,11 +86,14 @@ class JointEnvelope:
             names=embodiment.joints,
             lower=column("lower"),
             upper=column("upper"),
-            velocity=column("velocity"),
+            velocity=np.array(
+                [profile.velocity(embodiment, joint).value for joint in embodiment.joints]
+            ),
             acceleration=column("acceleration"),
             start_jump=column("start_jump"),
             tracking=column("tracking"),
             is_paced=np.array([joint not in grippers for joint in embodiment.joints]),
+            jerk=_jerk(embodiment),
         )
         envelope._require_short_stops(embodiment)
         return envelope
@@ -136,16 +143,53 @@ class JointEnvelope:
 
     def _require_short_stops(self, embodiment: Embodiment) -> None:
         period = 1.0 / embodiment.file.command.rate_hz
-        times = self.velocity / self.acceleration + 2 * period
+        lead = lead_periods(embodiment)
+        times = self.velocity / self.acceleration + lead * period
         outputs = embodiment.file.command.outputs
         is_timed = any(load_backend(output.backend).is_timed for output in outputs)
         for joint, time in zip(self.names, times, strict=True):
             if is_timed and time > LONGEST_TRAJECTORY_S + SLACK:
                 raise EmbodimentError(
                     f"{embodiment.path}: safety.joints.{joint}: a stop takes {time:.3f} s "
-                    "(velocity / acceleration + 2 / command.rate_hz), but a trajectory may cover "
-                    f"{LONGEST_TRAJECTORY_S} s. Allow less velocity or more acceleration."
+                    f"(velocity / acceleration + {lead} / command.rate_hz), but a trajectory may "
+                    f"cover {LONGEST_TRAJECTORY_S} s. Allow less velocity or more acceleration."
                 )
+
+
+def lead_periods(embodiment: Embodiment) -> int:
+    """Return how many periods a gate of joints plans ahead: one more where a jerk is declared."""
+    return 2 if _jerk(embodiment) is None else 3
+
+
+def _jerk(embodiment: Embodiment) -> FloatArray | None:
+    """Return the declared limits of jerk (J,), infinite where there is none.
+
+    A curve whose acceleration goes straight from one command's to the next one's changes it by
+    twice the limit within a period at most: less than that is not promised, and refused.
+
+    Raises:
+        EmbodimentError: A limit is declared that no curve of this gate keeps.
+    """
+    rate_hz = embodiment.file.command.rate_hz
+    limits = {joint: embodiment.file.safety.joints[joint] for joint in embodiment.joints}
+    declared = {joint: limit.jerk for joint, limit in limits.items() if limit.jerk is not None}
+    for joint, jerk in declared.items():
+        where = f"{embodiment.path}: safety.joints.{joint}.jerk"
+        kept = 2 * limits[joint].acceleration * rate_hz
+        if jerk < kept * (1 - SLACK):
+            raise EmbodimentError(
+                f"{where}: {jerk:g} is less than what the played curve keeps, {kept:g} "
+                "(2 * acceleration * command.rate_hz). Allow more jerk or less acceleration."
+            )
+        for output in embodiment.file.command.outputs:
+            if joint in output.joints and not load_backend(output.backend).is_timed:
+                raise EmbodimentError(
+                    f"{where}: '{output.backend}' is told positions and no curve, and its jerk is "
+                    "whatever the controller makes of them. Leave it out."
+                )
+    if not declared:
+        return None
+    return np.array([declared.get(joint, np.inf) for joint in embodiment.joints])
 
 
 @dataclass(frozen=True, kw_only=True)

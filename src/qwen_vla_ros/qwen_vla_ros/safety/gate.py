@@ -34,11 +34,13 @@ class Proposal(Generic[Command]):
         command: The command itself.
         violations: How many of its values lie outside the envelope; the filters promise 0.
         is_limited: Whether it is not what was wanted.
+        cause: Why it is not, where that is more than the limits of single joints.
     """
 
     command: Command
     violations: int
     is_limited: bool
+    cause: Cause | None = None
 
 
 class Gate(ABC, Generic[Command]):
@@ -129,7 +131,10 @@ class Gate(ABC, Generic[Command]):
             return None
         self._take(proposal.command)
         goes_out = self._interlock.finish(
-            steady_ns, is_limited=proposal.is_limited, is_commanded=self._is_commanded
+            steady_ns,
+            is_limited=proposal.is_limited,
+            is_commanded=self._is_commanded,
+            cause=proposal.cause,
         )
         return proposal.command if goes_out else None
 

@@ -27,7 +27,6 @@ SILENCE_PATIENCE_S = 10.0
 STILL_MOVING = Cause(
     "still_moving", "the robot moves although it is held: use its emergency stop", is_grave=True
 )
-LIMITED = Cause("limited", "the policy asks for more than the envelope allows")
 POLICY_SILENT = Cause(
     "policy_silent", "the last chunk is over and the policy sent no other", SILENCE_PATIENCE_S
 )
@@ -184,20 +183,28 @@ class Interlock:
             self.latch.trip(Cause("internal", "a filtered command left the envelope"))
         return not violations
 
-    def finish(self, steady_ns: int, *, is_limited: bool, is_commanded: bool) -> bool:
+    def finish(
+        self,
+        steady_ns: int,
+        *,
+        is_limited: bool,
+        is_commanded: bool,
+        cause: Cause | None = None,
+    ) -> bool:
         """End a tick; returns whether its command goes out.
 
         Args:
             steady_ns: Steady clock.
             is_limited: Whether the command is not what was wanted.
             is_commanded: Whether the command moves the robot.
+            cause: Why it is not what was wanted; None for the limits of single joints.
         """
         if self.is_quiet(is_commanded=is_commanded, steady_ns=steady_ns):
             return False
         self.counters.ticks += 1
         if is_limited:
             self.counters.ticks_limited += 1
-            self.latch.note_limited(steady_ns, LIMITED)
+            self.latch.note_limited(steady_ns, cause)
         return True
 
     def elapsed_s(self, steady_ns: int) -> float:

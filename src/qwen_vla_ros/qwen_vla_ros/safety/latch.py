@@ -43,6 +43,7 @@ class Cause:
 
 
 WELL = Cause("", "")
+LIMITED = Cause("limited", "the policy asks for more than the envelope allows")
 NOT_ARMED = Cause("not_armed", "the gate was not armed since it was activated")
 
 
@@ -121,12 +122,12 @@ class Latch:
         elif cause.is_grave and not self._cause.is_grave:
             self._before, self._cause = (self._cause,), cause
 
-    def note_limited(self, steady_ns: int, cause: Cause) -> None:
-        """Note that a command had to be limited in this tick."""
+    def note_limited(self, steady_ns: int, cause: Cause | None = None) -> None:
+        """Note that a command had to be limited in this tick; without a cause, by its joints."""
         if self._level <= Level.LIMITED:
             self._limited_until_ns = steady_ns + LIMITED_NS
-        if self._level is Level.OK:
-            self._become(Level.LIMITED, cause)
+        if self._level is Level.OK or (self._level is Level.LIMITED and cause is not None):
+            self._become(Level.LIMITED, cause or LIMITED)
 
     def arm(self, steady_ns: int, *, is_still: bool) -> str:
         """Leave STOP if all is well.

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from qwen_vla_ros.clock import NS_PER_S
-from qwen_vla_ros.safety.envelope import JointEnvelope
 from qwen_vla_ros.safety.latch import Cause
 from qwen_vla_ros.safety.watchdog import Lasting
 from qwen_vla_ros.types import FloatArray
@@ -16,39 +15,42 @@ from qwen_vla_ros.types import FloatArray
 OUT_OF_REACH = 2.0
 """Wanted positions further from the command than this many start jumps follow no motion: degrees
 taken for radians, actions that were not denormalised."""
+TOO_FAST = 1.25
+"""Wanted twists beyond this many speed limits are no error of a policy that knows the base."""
 OUT_OF_REACH_S = 0.5
 OUT_OF_REACH_SHARE = 0.2
 """Share of the ticks in `OUT_OF_REACH_S` that may be out of reach (A11)."""
 
 OSCILLATION_S = 1.0
 MAX_REVERSALS = 5
-"""A joint that turns round more often than this within `OSCILLATION_S` oscillates (A9) ..."""
+"""What turns round more often than this within `OSCILLATION_S` oscillates (A9) ..."""
 REVERSAL_FRACTION = 0.1
-"""... where only speeds over this fraction of what the joint may do count as a motion."""
+"""... where only speeds over this fraction of what is allowed count as a motion."""
 
 FROZEN_NS = 5 * NS_PER_S
 """A policy that proposes the very same motion for so long does not look any more (A10)."""
 
 
 class PolicyMonitor:
-    """Watches what a policy asks joints to do."""
+    """Watches what a policy asks a limb to do, whose axes are joints or (v, w)."""
 
-    def __init__(self, envelope: JointEnvelope, period_s: float) -> None:
-        """Watch commands that are `period_s` (s) apart."""
-        self._reach = OUT_OF_REACH * envelope.start_jump
+    def __init__(self, velocity: FloatArray, period_s: float) -> None:
+        """Watch commands that are `period_s` (s) apart; `velocity` (n,) is the greatest speed."""
         self._far: deque[bool] = deque(maxlen=round(OUT_OF_REACH_S / period_s))
-        self._moving_speed = REVERSAL_FRACTION * envelope.velocity
-        self._direction: FloatArray = np.zeros(len(envelope.names))
+        self._moving_speed = REVERSAL_FRACTION * velocity
+        self._direction: FloatArray = np.zeros_like(velocity)
         self._turns: deque[npt.NDArray[np.bool_]] = deque(maxlen=round(OSCILLATION_S / period_s))
         self._actions: FloatArray | None = None
         self._same = Lasting(FROZEN_NS)
         self._is_frozen = False
 
-    def on_chunk(self, actions: FloatArray, steady_ns: int) -> None:
-        """Take in the rows (H, c) of an accepted chunk."""
+    def on_chunk(self, actions: FloatArray, rest: FloatArray, steady_ns: int) -> None:
+        """Take in the rows (H, c) of an accepted chunk; each would be `rest` (c,) to stand still.
+
+        The same rest again and again is what a robot that waits looks like.
+        """
         same = self._actions is not None and np.array_equal(actions, self._actions)
-        # The same resting pose again and again is what a robot that waits looks like.
-        is_motion = bool((actions != actions[0]).any()) if len(actions) else False
+        is_motion = bool((actions != rest).any())
         self._is_frozen = self._same.stands(steady_ns, is_so=same and is_motion)
         self._actions = actions
 
@@ -64,20 +66,18 @@ class PolicyMonitor:
             return None
         return Cause("policy_frozen", "the policy has proposed the very same motion for 5 s")
 
-    def find_out_of_reach(self, wanted: FloatArray, position: FloatArray) -> Cause | None:
-        """Return a reason to stop when what is wanted (J,) stays far from the command (J,)."""
-        self._far.append(bool((np.abs(wanted - position) > self._reach).any()))
+    def find_out_of_reach(self, *, is_far: bool) -> Cause | None:
+        """Return a reason to stop when what is wanted stays far from what can be."""
+        self._far.append(is_far)
         if sum(self._far) <= OUT_OF_REACH_SHARE * (self._far.maxlen or 0):
             return None
-        return Cause(
-            "out_of_reach", "the policy keeps asking for positions far from where the robot can be"
-        )
+        return Cause("out_of_reach", "the policy keeps asking for far more than the robot can do")
 
     def find_oscillation(self, velocity: FloatArray) -> Cause | None:
-        """Return a reason to hold when the command's speed (J,) turns round too often."""
+        """Return a reason to hold when the command's speed (n,) turns round too often."""
         if not self._oscillates(velocity):
             return None
-        return Cause("oscillation", "the policy makes a joint turn round again and again")
+        return Cause("oscillation", "the policy makes the robot turn round again and again")
 
     def _oscillates(self, velocity: FloatArray) -> bool:
         direction = np.where(np.abs(velocity) > self._moving_speed, np.sign(velocity), 0.0)

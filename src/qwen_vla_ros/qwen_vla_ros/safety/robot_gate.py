@@ -11,6 +11,7 @@ from collections.abc import Collection, Hashable, Sequence
 from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.backend import Commands
 from qwen_vla_ros.embodiment.embodiment import Embodiment
+from qwen_vla_ros.embodiment.profile import NORMAL, Profile
 from qwen_vla_ros.safety.admission import NOBODY, STRANGER, Admission, Verdict
 from qwen_vla_ros.safety.arms import Arms
 from qwen_vla_ros.safety.base import Base
@@ -26,13 +27,17 @@ CONFLICT_NS = NS_PER_S
 class RobotGate:
     """Judges chunks, and decides in every tick what may move. It begins stopped."""
 
-    def __init__(self, embodiment: Embodiment) -> None:
-        """Read the limits.
+    def __init__(self, embodiment: Embodiment, profile: Profile = NORMAL) -> None:
+        """Read the limits, no faster than a profile allows.
 
         Raises:
             EmbodimentError: The file lacks one, or nothing reports what is commanded.
         """
-        self.limb: Arms | Base = Base(embodiment) if embodiment.has_base else Arms(embodiment)
+        profile.require_tools(embodiment)
+        self.profile = profile
+        self.limb: Arms | Base = (
+            Base(embodiment) if embodiment.has_base else Arms(embodiment, profile)
+        )
         self.admission = Admission.from_embodiment(embodiment)
         self.clock = SharedClock(1.0 / embodiment.file.command.rate_hz)
         self._period_ns = round(NS_PER_S / embodiment.file.command.rate_hz)

@@ -100,8 +100,8 @@ class RobotDictionary:
     def dictionary(self, observation: Observation, instruction: str) -> dict[str, Any]:
         """Return the dictionary that says the same.
 
-        Images go as the cameras sent them in a robot's own dictionary, otherwise at the size that
-        the model sees.
+        Images go as the cameras sent them in a robot's own dictionary, and where the model sees
+        them cropped or padded, which is done where it looks; otherwise at the size that it sees.
         """
         numbers = np.zeros(len(self._layout))
         values = dict(zip(self._channels, self._to_numbers(observation.state), strict=True))
@@ -110,8 +110,8 @@ class RobotDictionary:
         entries: dict[str, Any] = {PROMPT: instruction}
         for key, camera in self._images.items():
             image = observation.images[camera]
-            if not self._is_own:
-                spec = self._cameras[camera]
+            spec = self._cameras[camera]
+            if not self._is_own and spec.fit == "stretch":
                 image = _resize(image, (spec.input_width_px, spec.input_height_px))
             if self._format.channels_first:
                 folder, _, name = key.partition("/")

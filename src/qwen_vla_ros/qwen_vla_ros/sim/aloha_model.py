@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import mujoco
+import numpy as np
 
 from qwen_vla_ros.errors import QwenVlaError
 from qwen_vla_ros.sim.coarse_mesh import coarsen
 
 Color = tuple[float, float, float, float]
 """Red, green, blue, alpha, 0 to 1."""
+
+Point = tuple[float, float, float]
 
 CUBES: Mapping[str, Color] = {
     "red_cube": (0.90, 0.10, 0.08, 1.0),
@@ -36,12 +39,19 @@ _GRIPPER = (0.36, 0.37, 0.40, 1.0)
 _FINGER = (0.13, 0.13, 0.14, 1.0)
 _FLOOR_Z_M = -0.75
 
+_NEAREST = 0.005
+
 _PARKED_CUBE = (0.0, 0.5, 0.05, 1.0, 0.0, 0.0, 0.0)
 
 _CAMERAS = {"top": "cam_high", "left_wrist": "cam_left_wrist", "right_wrist": "cam_right_wrist"}
 """The names that ALOHA data sets use, by gym-aloha's."""
 
-_WRIST_FOVY_DEG = 55.0
+_TOP_M, _TOP_FOVY_DEG = (0.05, 0.52, 0.80), 36.0
+"""Straight down onto where cubes lie and change hands: at 128 px a cube is 10 px wide."""
+
+_WRIST_M, _WRIST_TARGET_M, _WRIST_FOVY_DEG = (0.03, 0.0, 0.12), (0.15, 0.0, -0.01), 70.0
+"""In the frame of the gripper link: ahead of the gripper's body, which would hide the table from
+gym-aloha's own place, and toward the fingertips."""
 
 
 def compile_aloha_cell() -> Any:
@@ -159,6 +169,8 @@ def _light(spec: Any) -> None:
     # Shadows and multisampling cost a software rasteriser more than all the rest.
     spec.visual.quality.shadowsize = 0
     spec.visual.quality.offsamples = 0
+    # As a share of the model's extent; fingers are nearer to a wrist camera than the file has it.
+    spec.visual.map.znear = _NEAREST
     spec.visual.global_.offwidth = 1280
     spec.visual.global_.offheight = 960
 
@@ -166,8 +178,10 @@ def _light(spec: Any) -> None:
 def _aim_cameras(spec: Any) -> None:
     for camera in spec.cameras:
         if camera.name.endswith("wrist"):
-            # gym-aloha's 20 degrees show little but the fingers; a webcam sees about this much.
-            camera.fovy = _WRIST_FOVY_DEG
+            _look(camera, _WRIST_M, _WRIST_TARGET_M, _WRIST_FOVY_DEG, up=(0.0, 0.0, 1.0))
+        elif camera.name == "top":
+            below = (*_TOP_M[:2], 0.0)
+            _look(camera, _TOP_M, below, _TOP_FOVY_DEG, up=(0.0, 1.0, 0.0))
         camera.name = _CAMERAS.get(camera.name, camera.name)
     spec.worldbody.add_camera(
         name="overview",
@@ -176,3 +190,14 @@ def _aim_cameras(spec: Any) -> None:
         mode=mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODY,
         targetbody="midair",
     )
+
+
+def _look(camera: Any, place: Point, target: Point, fovy_deg: float, *, up: Point) -> None:
+    """Fix a camera to its body at `place`, looking at `target`; both in the body's frame (m)."""
+    # A camera of MuJoCo looks along -z, with x to the right and y up in the picture.
+    back = np.subtract(place, target)
+    right = np.cross(up, back)
+    camera.pos, camera.fovy = place, fovy_deg
+    camera.mode, camera.targetbody = mujoco.mjtCamLight.mjCAMLIGHT_FIXED, ""
+    camera.alt.type = mujoco.mjtOrientation.mjORIENTATION_XYAXES
+    camera.alt.xyaxes = [*right, *np.cross(back, right)]

@@ -1,12 +1,12 @@
-"""A joint reference that goes to its goal within limits, and goes on where it was.
+"""A joint reference that goes to its goal within limits, and goes on from what is being played.
 
 A scripted expert plans anew several times a second, from observations that are a little old, for
-a robot that may have been held back. Three rules keep its chunks consistent:
-- While the robot follows, a new plan is the old one for the time that an answer may take, and
+a robot that may have been held back or led astray. Three rules keep its chunks consistent:
+- A new plan begins with what is played on while the answer is awaited, whoever planned that, and
   only then turns to the new goal: the switch from one chunk to the next has no seam.
 - Going on from any point of a plan yields the rest of that plan, since each step depends on where
   the reference is and how fast, and on nothing else.
-- Where the robot did not follow, the plan begins again, at rest, where the robot is.
+- Where nothing is being played, the plan begins at rest, where the robot is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.types import FloatArray
 
 
@@ -73,68 +72,25 @@ def share_speed(
     return shared
 
 
-class Reference:
-    """The plan in force: joint positions by absolute time."""
+def plan(
+    begun: FloatArray,
+    goal: FloatArray,
+    speed: FloatArray,
+    acceleration: FloatArray,
+    dt: float,
+    horizon: int,
+) -> FloatArray:
+    """Go on from rows that are being played, and return the rows (horizon, J) from the first on.
 
-    def __init__(self, dt: float, committed_steps: int, horizon: int) -> None:
-        """Plan in steps of `dt` s.
-
-        Args:
-            dt: Seconds between two rows.
-            committed_steps: Rows of the old plan that a new one repeats; they cover the time
-                between an observation and the moment its chunk begins to be played.
-            horizon: Rows that are asked for.
-        """
-        self._dt = dt
-        self._committed = committed_steps
-        self._horizon = horizon
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the plan."""
-        self._stamp_ns = 0
-        self._rows: FloatArray = np.empty((0, 0))
-
-    def position_at(self, stamp_ns: int) -> FloatArray | None:
-        """Return where the plan is (J,) at a time, or None outside of it."""
-        at = (stamp_ns - self._stamp_ns) / NS_PER_S / self._dt
-        if not 0 <= at <= len(self._rows) - 1:
-            return None
-        low = min(int(at), len(self._rows) - 2)
-        below, above = self._rows[low : low + 2]
-        position: FloatArray = below + (at - low) * (above - below)
-        return position
-
-    def plan(
-        self,
-        stamp_ns: int,
-        start: FloatArray | None,
-        goal: FloatArray,
-        speed: FloatArray,
-        acceleration: FloatArray,
-    ) -> FloatArray:
-        """Plan from a time on and return the rows (horizon, J); row 0 is for `stamp_ns`.
-
-        Args:
-            stamp_ns: Time of row 0.
-            start: Begin at rest here; None goes on with the plan in force.
-            goal: Where to come to rest.
-            speed: Bound per joint.
-            acceleration: Bound per joint.
-        """
-        # A robot at rest waits for the answer, too: what it missed of a start would be a jump.
-        kept = self._keep(stamp_ns) if start is None else np.tile(start, (self._committed + 1, 1))
-        velocity = (kept[-1] - kept[-2]) / self._dt if len(kept) > 1 else np.zeros(goal.size)
-        # Twice as far as asked, so that the next plan finds its committed rows in this one.
-        steps = 2 * self._horizon - len(kept)
-        new = approach(kept[-1], velocity, goal, speed, acceleration, self._dt, steps)
-        self._stamp_ns, self._rows = stamp_ns, np.concatenate([kept, new])
-        return self._rows[: self._horizon].copy()
-
-    def _keep(self, stamp_ns: int) -> FloatArray:
-        step_ns = round(self._dt * NS_PER_S)
-        wanted = [self.position_at(stamp_ns + k * step_ns) for k in range(self._committed + 1)]
-        rows = [row for row in wanted if row is not None]
-        if not rows:
-            raise ValueError("the plan in force does not reach this time")
-        return np.array(rows)
+    Args:
+        begun: Rows (d, J) that are played whatever is planned; one row is a robot at rest.
+        goal: Where to come to rest, shape (J,).
+        speed: Bound per joint.
+        acceleration: Bound per joint.
+        dt: Seconds per row.
+        horizon: How many rows are wanted.
+    """
+    velocity = (begun[-1] - begun[-2]) / dt if len(begun) > 1 else np.zeros(goal.size)
+    steps = max(0, horizon - len(begun))
+    new = approach(begun[-1], velocity, goal, speed, acceleration, dt, steps)
+    return np.concatenate([begun, new])[:horizon]

@@ -69,6 +69,8 @@ def run_episode(
     seed: int,
     time_limit_s: float,
     is_stopped: Callable[[float], bool] = lambda _: False,
+    instruction: str = "",
+    see: Callable[[Observation], None] = lambda _: None,
 ) -> Outcome:
     """Run one episode from a fresh scene.
 
@@ -80,10 +82,12 @@ def run_episode(
         time_limit_s: Simulated time after which the episode ends.
         is_stopped: Whether somebody stops the robot at a time (s), who arms it again as soon as
             they do not; called once per command.
+        instruction: What is asked; the world's own suggestion where it is empty.
+        see: Called with every observation while the world is as it says.
     """
     robot.reset(seed)
     policy.reset()
-    episode = _Episode(embodiment, robot, policy, seed)
+    episode = _Episode(embodiment, robot, policy, seed, instruction, see)
     end_ns = BEGIN_NS + round(time_limit_s * NS_PER_S)
     while episode.now_ns < end_ns and not episode.is_over:
         episode.step(is_stopped)
@@ -104,8 +108,15 @@ class _Episode:
     """The state of one run."""
 
     def __init__(
-        self, embodiment: Embodiment, robot: SimulatedRobot, policy: Policy, seed: int
+        self,
+        embodiment: Embodiment,
+        robot: SimulatedRobot,
+        policy: Policy,
+        seed: int,
+        instruction: str,
+        see: Callable[[Observation], None],
     ) -> None:
+        self._see = see
         self._embodiment = embodiment
         self._robot = robot
         self._policy = policy
@@ -128,7 +139,9 @@ class _Episode:
         self.chunks = 0
         self._observation = self._observe()
         self.prompt = build_prompt(
-            embodiment, robot.world.suggest_instruction(), self._observation.state
+            embodiment,
+            instruction or robot.world.suggest_instruction(),
+            self._observation.state,
         )
         self._next_image_ns = self._next_command_ns = BEGIN_NS
 
@@ -229,9 +242,11 @@ class _Episode:
             state = self._embodiment.channels_from_joints(joints)
         else:
             state = robot.controller.odometry.pose
-        return Observation(
+        observation = Observation(
             stamp_ns=self.now_ns, images={}, state=state, scene=robot.world.objects()
         )
+        self._see(observation)
+        return observation
 
 
 def _plain_message(_: str, **fields: Any) -> Any:

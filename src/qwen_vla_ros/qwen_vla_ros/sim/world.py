@@ -29,17 +29,32 @@ class Verdict:
     progress: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scatter:
+    """Places on a surface: x and y from `low` to `high` (m), `apart_m` from each other."""
+
+    low: tuple[float, float]
+    high: tuple[float, float]
+    apart_m: float
+
+
 class World(ABC):
     """A simulated robot in its surroundings, advanced in fixed periods by its owner.
 
     Attributes:
         cameras: Names of the robot's cameras.
+        object_names: Every object that may be in the scene.
+        scatter: Where objects may be put for pictures that show nothing but where they are.
+        phrases: Ways to ask for what this world is about, with `{thing}` for the object.
         overview: Name of the camera for people.
         frame_id: What the robot's own messages call the world frame.
         time_s: Time since the last reset.
     """
 
     cameras: tuple[str, ...]
+    object_names: tuple[str, ...]
+    scatter: Scatter
+    phrases: tuple[str, ...]
     overview = "overview"
     frame_id: str
 
@@ -114,6 +129,10 @@ class JointWorld(World):
     """A world whose robot has position-controlled joints."""
 
     joints: tuple[str, ...]
+
+    @abstractmethod
+    def position_index(self, joint: str) -> int:
+        """Return where the position of a joint stands in a snapshot."""
 
     @abstractmethod
     def positions(self) -> FloatArray:

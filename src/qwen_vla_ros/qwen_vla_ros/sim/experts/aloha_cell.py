@@ -14,7 +14,7 @@ import numpy as np
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.kinematics import Kinematics
 from qwen_vla_ros.errors import InstructionError
-from qwen_vla_ros.sim.reference import Reference, share_speed
+from qwen_vla_ros.sim.reference import plan, share_speed
 from qwen_vla_ros.sim.target import named_object
 from qwen_vla_ros.sim.transfer_script import CLOSED, OPEN, SIDES, Grip, SensedState, TransferScript
 from qwen_vla_ros.types import ActionChunk, FloatArray, Observation, Prompt, rest_chunk
@@ -26,27 +26,28 @@ SPEED_SHARE = 0.75
 ACCELERATION_SHARE = 0.5
 """Of the safety envelope: the gate has nothing to clip, and cubes are not flung."""
 
-COMMITTED_S = 0.2
-"""Longer than it takes from an observation until the player has the answer to it."""
+WAIT_S = 0.22
+"""A robot at rest waits for the answer, too: what it missed of a start would be a jump."""
 
-FOLLOWS, HELD = 0.75, 0.25
-"""A joint that is farther from the plan has been held back, and the plan begins anew: as shares of
-the jump with which a gate lets a motion begin, while the robot moves and may lag, and at rest."""
+FOLLOWS = 0.75
+"""A joint that is farther from what is played has been held back, and the plan begins anew: as a
+share of the jump with which a gate lets a motion begin."""
 
 FINGER_REACH = 0.8
 """A finger is sent no farther than this share of that jump from where it is. Around a cube it is
 short of its set-point anyway, so that falling behind says nothing."""
 
-CAUTION = 0.25
-"""Share of the speed until the robot is seen to follow: a robot that is still being held must not
-find the plan far away when it is let go."""
+CAUTION, CAUTION_NS = 0.25, 500_000_000
+"""Share of the speed for a while after a start from rest: nobody knows yet how long answers take,
+and a chunk that runs dry should end in a slow motion."""
 
 AHEAD_M = 0.10
 """How far ahead on a straight line the arms are sent; joints alone would move in an arc."""
 
-MOVED_RAD = 0.02
-STILL_RAD, STILL_M, STILL_NS = 0.006, 0.00025, 100_000_000
+SLOW_RAD, SHUT_M, LOOK_BACK_NS = 0.02, 0.0005, 100_000_000
 SEEN = 16
+STAYS = 6
+"""So often it says to stay, with rows as any policy has, before it says that this was all."""
 
 
 class Expert:
@@ -69,28 +70,28 @@ class Expert:
             embodiment.joints_from_channels(np.full(len(embodiment.channels), openness))
             for openness in (CLOSED, OPEN)
         )
-        self._reference = Reference(
-            embodiment.dt,
-            committed_steps=round(COMMITTED_S / embodiment.dt),
-            horizon=embodiment.file.prompt.action_horizon,
-        )
+        self._waits = round(WAIT_S / embodiment.dt)
         self.reset()
 
     def reset(self) -> None:
         """Forget the episode so far."""
-        self._reference.reset()
         self._script = TransferScript()
-        self._is_trusted = False
-        self._began: FloatArray = np.zeros(len(self._embodiment.joints))
+        self._stayed = 0
+        self._rested_ns = 0
         self._seen: deque[tuple[int, FloatArray]] = deque(maxlen=SEEN)
+
+    @property
+    def phase(self) -> int:
+        """What it is at: a `Phase`."""
+        return int(self._script.phase)
 
     def infer(
         self,
         observation: Observation,
         prompt: Prompt,
-        committed: FloatArray | None = None,  # noqa: ARG002 - an expert plans from what is
+        committed: FloatArray | None = None,
     ) -> ActionChunk:
-        """Propose the next rows.
+        """Propose the next rows: what is committed, and on from there.
 
         Raises:
             InstructionError: The instruction names no cube that is in the scene.
@@ -103,9 +104,10 @@ class Expert:
         joints = self._embodiment.joints_from_channels(observation.state)
         sensed = self._sense(observation, joints, observation.scene[target])
         self._script.advance(sensed)
-        if self._script.is_finished(sensed):
+        self._stayed = self._stayed + 1 if self._script.is_finished(sensed) else 0
+        if self._stayed > STAYS:
             return rest_chunk(observation.stamp_ns, self._embodiment.dt, self._embodiment.channels)
-        rows = self._plan(observation.stamp_ns, joints, sensed)
+        rows = self._plan(observation.stamp_ns, joints, committed)
         return ActionChunk(
             stamp_ns=observation.stamp_ns,
             dt=self._embodiment.dt,
@@ -125,19 +127,19 @@ class Expert:
             openness={side: float(channels[f"{side}_gripper"]) for side in SIDES},
             cube=cube[:3],
             yaw=_yaw_within_quarter_turn(cube[3:]),
-            is_still=self._is_still(observation.stamp_ns, joints),
+            **self._compare(observation.stamp_ns, joints),
         )
 
-    def _is_still(self, stamp_ns: int, joints: FloatArray) -> bool:
+    def _compare(self, stamp_ns: int, joints: FloatArray) -> dict[str, dict[str, bool]]:
         """Compare with what was measured a while ago; one observation may be asked about twice."""
-        earlier = [seen for at, seen in self._seen if stamp_ns - at >= STILL_NS]
+        earlier = [seen for at, seen in self._seen if stamp_ns - at >= LOOK_BACK_NS]
         if not self._seen or self._seen[-1][0] != stamp_ns:
             self._seen.append((stamp_ns, joints))
-        if not earlier:
-            return False
-        allowed = np.full(joints.size, STILL_RAD)
-        allowed[list(self._fingers.values())] = STILL_M
-        return bool(np.all(np.abs(joints - earlier[-1]) < allowed))
+        moved = np.abs(joints - earlier[-1]) if earlier else np.full(joints.size, np.inf)
+        return {
+            "is_slow": {side: bool(moved[self._arms[side]].max() < SLOW_RAD) for side in SIDES},
+            "is_shut": {side: bool(moved[self._fingers[side]] < SHUT_M) for side in SIDES},
+        }
 
     def _tip(self, side: str, joints: FloatArray) -> FloatArray:
         return self._kinematics.pose(self._named(joints), f"{side}_gripper_link", GRIP_POINT_M)
@@ -154,51 +156,45 @@ class Expert:
 
     # Planning --------------------------------------------------------------------------------
 
-    def _plan(self, stamp_ns: int, joints: FloatArray, sensed: SensedState) -> FloatArray:
+    def _plan(self, stamp_ns: int, joints: FloatArray, committed: FloatArray | None) -> FloatArray:
         """Return the next rows (H, J)."""
         grips = self._script.grips()
-        planned = self._reference.position_at(stamp_ns)
-        start = self._restart(planned, joints, grips, is_still=sensed.is_still)
-        if start is not None:
-            here = self._began = start
-            self._is_trusted = False
-        else:
-            here = joints if planned is None else planned
-            moved = np.max(np.abs(here - self._began))
-            self._is_trusted |= bool(moved > MOVED_RAD) and not sensed.is_still
+        begun = self._continue(joints, committed)
+        if begun is None:
+            begun = self._start(joints, grips)
+            self._rested_ns = stamp_ns
+        here = begun[-1]
         goal = here.copy()
         for side, grip in grips.items():
             goal[self._arms[side]] = self._arm_goal(side, grip, here)
             goal[self._fingers[side]] = self._finger_goal(side, grip, joints)
         goal = np.clip(goal, self._lower, self._upper)
         speed = share_speed(goal - here, self._speed, list(self._arms.values()))
-        if not self._is_trusted:
+        if stamp_ns - self._rested_ns < CAUTION_NS:
             speed = CAUTION * speed
-        return self._reference.plan(stamp_ns, start, goal, speed, self._acceleration)
+        horizon = self._embodiment.file.prompt.action_horizon
+        return plan(begun, goal, speed, self._acceleration, self._embodiment.dt, horizon)
 
-    def _restart(
-        self,
-        planned: FloatArray | None,
-        joints: FloatArray,
-        grips: Mapping[str, Grip],
-        *,
-        is_still: bool,
-    ) -> FloatArray | None:
-        """Return where the plan has to begin anew, or None while the robot follows it."""
-        if planned is not None:
-            behind = np.abs(planned - joints) / self._start_jump
-            behind[list(self._fingers.values())] = 0.0
-            if behind.max() < (HELD if is_still else FOLLOWS):
-                return None
+    def _continue(self, joints: FloatArray, committed: FloatArray | None) -> FloatArray | None:
+        """Return the rows (d, J) that are played on, or None where the robot does not follow."""
+        if committed is None:
+            return None
+        rows = self._embodiment.joints_from_channels(committed)
+        behind = np.abs(rows[0] - joints) / self._start_jump
+        behind[list(self._fingers.values())] = 0.0
+        if behind.max() >= FOLLOWS:
+            return None
+        # The last one may lie beyond the last row of its chunk, and be held there.
+        return rows[:-1] if len(rows) > 2 else rows
+
+    def _start(self, joints: FloatArray, grips: Mapping[str, Grip]) -> FloatArray:
+        """Return the rows (d, J) of a robot that waits where it is."""
         start = joints.copy()
         for side, grip in grips.items():
-            finger = self._fingers[side]
-            if planned is not None:
-                start[finger] = planned[finger]
-            elif grip.openness == CLOSED:
+            if grip.openness == CLOSED:
                 # Short of its set-point around a cube, it must not let go.
-                start[finger] = self._finger_goal(side, grip, joints)
-        return start
+                start[self._fingers[side]] = self._finger_goal(side, grip, joints)
+        return np.tile(start, (self._waits, 1))
 
     def _arm_goal(self, side: str, grip: Grip, here: FloatArray) -> FloatArray:
         """Return joint positions (6,) that bring the grip point where it shall be next."""

@@ -24,6 +24,9 @@ TURN_GAIN = 1.2
 APPROACH_GAIN = 0.8
 ARRIVED_M = 0.02
 
+DRIVE, STAY = 0, 1
+"""What it is at, as `phase` says."""
+
 
 class Expert:
     """A `Policy` for the room. It remembers nothing: every chunk follows from one observation."""
@@ -36,8 +39,11 @@ class Expert:
         self._speed = SPEED_SHARE * limits.linear_velocity
         self._turn = SPEED_SHARE * limits.angular_velocity
 
+        self.phase = DRIVE
+
     def reset(self) -> None:
-        """Forget nothing."""
+        """Forget what it was at."""
+        self.phase = DRIVE
 
     def infer(
         self,
@@ -64,6 +70,7 @@ class Expert:
         for row in rows:
             moved = self._drive(pose, goal, others)
             row[:], pose = difference(pose, moved), moved
+        self.phase = DRIVE if rows.any() else STAY
         return ActionChunk(
             stamp_ns=observation.stamp_ns,
             dt=self._embodiment.dt,

@@ -11,7 +11,7 @@ import numpy as np
 from qwen_vla_ros.sim.aloha_model import CUBE_EDGE_M, CUBES, compile_aloha_cell
 from qwen_vla_ros.sim.target import named_object
 from qwen_vla_ros.sim.transfer_judge import TransferJudge
-from qwen_vla_ros.sim.world import JointWorld, Verdict
+from qwen_vla_ros.sim.world import JointWorld, Scatter, Verdict
 from qwen_vla_ros.types import FloatArray
 
 SIDES = ("left", "right")
@@ -33,6 +33,19 @@ class World(JointWorld):
     """Two arms, three cubes. The world frame is the URDF's `world` link."""
 
     cameras: tuple[str, ...] = ("cam_high", "cam_left_wrist", "cam_right_wrist")
+    object_names = tuple(CUBES)
+    # Wider than where they lie at first: they are put down and carried elsewhere, too.
+    scatter = Scatter(low=(-0.15, 0.30), high=(0.25, 0.74), apart_m=0.06)
+    phrases = (
+        "transfer the {thing} to the left gripper",
+        "hand the {thing} over to the left gripper",
+        "hand over the {thing}",
+        "pass the {thing} to the left arm",
+        "pick up the {thing} and give it to the left hand",
+        "give the {thing} to the left gripper",
+        "move the {thing} from the table into the left gripper",
+        "let the left arm take the {thing}",
+    )
     frame_id = "world"
 
     def __init__(self, period_s: float = 0.01) -> None:
@@ -77,6 +90,10 @@ class World(JointWorld):
         self._advance()
         self._judge.watch(self._data, self.period_s)
 
+    def position_index(self, joint: str) -> int:
+        """Return where the position of a joint stands in a snapshot."""
+        return int(self._positions[self.joints.index(joint)])
+
     def positions(self) -> FloatArray:
         """Return the measured position of every joint (rad; fingers in m)."""
         return np.array(self._data.qpos[self._positions])
@@ -112,7 +129,7 @@ class World(JointWorld):
 
     def suggest_instruction(self) -> str:
         """Return an instruction about the cube that the seed chose."""
-        return f"transfer the {self._favourite.replace('_', ' ')} to the left gripper"
+        return self.phrases[0].format(thing=self._favourite.replace("_", " "))
 
     def judge(self, instruction: str) -> Verdict:
         """Say whether the cube that the instruction names is in the left gripper alone."""

@@ -17,7 +17,7 @@ from qwen_vla_ros.sim.room_model import (
     object_names,
 )
 from qwen_vla_ros.sim.target import named_object
-from qwen_vla_ros.sim.world import Verdict, WheeledWorld
+from qwen_vla_ros.sim.world import Scatter, Verdict, WheeledWorld
 from qwen_vla_ros.types import FloatArray
 
 REACH_M = 0.5
@@ -39,6 +39,18 @@ class World(WheeledWorld):
     """The base starts at the origin of the world frame, looking along x."""
 
     cameras: tuple[str, ...] = ("front",)
+    object_names = object_names()
+    scatter = Scatter(low=(-3.2, -3.2), high=(3.2, 3.2), apart_m=0.7)
+    phrases = (
+        "go to the {thing}",
+        "drive to the {thing}",
+        "move to the {thing}",
+        "drive up to the {thing} and stop",
+        "find the {thing} and stop in front of it",
+        "head for the {thing}",
+        "take me to the {thing}",
+        "stop at the {thing}",
+    )
     frame_id = "odom"
     wheel_separation_m = WHEEL_SEPARATION_M
     wheel_radius_m = WHEEL_RADIUS_M
@@ -110,7 +122,7 @@ class World(WheeledWorld):
 
     def suggest_instruction(self) -> str:
         """Return an instruction about the thing that the seed chose."""
-        return f"go to the {self._favourite.replace('_', ' ')}"
+        return self.phrases[0].format(thing=self._favourite.replace("_", " "))
 
     def judge(self, instruction: str) -> Verdict:
         """Say whether the base stands still at the thing that the instruction names."""
