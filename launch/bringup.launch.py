@@ -14,7 +14,6 @@ from launch.actions import (
     LogInfo,
     OpaqueFunction,
     SetEnvironmentVariable,
-    Shutdown,
     TimerAction,
 )
 from launch.events.process import ProcessExited
@@ -22,6 +21,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from qwen_vla_ros.bringup import Bringup, NodeSpec, environment
+from qwen_vla_ros.errors import QwenVlaError
 from qwen_vla_ros.options import to_text
 from qwen_vla_ros.restarts import DELAY_S, Next, Restarts
 from qwen_vla_ros.security import require_enclaves
@@ -66,12 +66,14 @@ def _node(spec: NodeSpec, restarts: Restarts) -> Node:
         if context.is_shutdown:
             return []
         verdict = restarts.judge(spec, event.returncode, time.monotonic())
-        told = LogInfo(msg=f"{spec.name} {verdict.sentence}")
+        sentence = f"{spec.name} {verdict.sentence}"
+        if verdict.next is Next.END:
+            # Launch's Shutdown would end it all with status 0.
+            raise QwenVlaError(sentence)
+        told = LogInfo(msg=sentence)
         if verdict.next is Next.AGAIN:
             again = _node(spec.again(event.returncode), restarts)
             return [told, TimerAction(period=DELAY_S, actions=[again])]
-        if verdict.next is Next.END:
-            return [told, Shutdown(reason=f"{spec.name} {verdict.sentence}")]
         return [told]
 
     return Node(

@@ -10,12 +10,12 @@ import yaml
 pytest.importorskip("launch.actions", reason="ROS's launch is not installed")
 pytest.importorskip("launch_ros.actions")
 
-from launch import LaunchContext
+from launch import LaunchContext, LaunchDescription, LaunchService
 from launch.actions import DeclareLaunchArgument, ExecuteLocal
 from launch_ros.actions import Node
 
 from qwen_vla_ros.bringup import Bringup, NodeSpec
-from qwen_vla_ros.restarts import Restarts
+from qwen_vla_ros.restarts import MOST, REFUSED, Restarts
 
 pytestmark = pytest.mark.ros
 
@@ -90,6 +90,51 @@ def test_a_node_of_another_package_is_launched_from_there(launch_file):
     spec = NodeSpec(package="some_robot", executable="driver", namespace="", parameters={})
     node = launch_file._node(spec, Restarts())
     assert (node.node_package, node.node_executable) == ("some_robot", "driver")
+
+
+@pytest.fixture
+def mortal(monkeypatch, tmp_path):
+    """Installs a package whose one node ends at once, with a status; it notes what it was told."""
+    index = tmp_path / "share/ament_index/resource_index/packages"
+    index.mkdir(parents=True)
+    (index / "some_robot").touch()
+    program, notes = tmp_path / "lib/some_robot/mortal", tmp_path / "notes"
+    program.parent.mkdir(parents=True)
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
+    monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path / "log"))
+
+    def dies_with(status: int) -> tuple[NodeSpec, Path]:
+        program.write_text(
+            "#!/bin/sh\n"
+            'while [ $# -gt 0 ]; do [ "$1" != --params-file ] || cat "$2"; shift; done'
+            f" >> {notes}\nexit {status}\n"
+        )
+        program.chmod(0o755)
+        spec = NodeSpec(
+            package="some_robot",
+            executable="mortal",
+            namespace="",
+            parameters={"a": 1},
+            is_restarted=True,
+        )
+        return spec, notes
+
+    return dies_with
+
+
+@pytest.mark.parametrize(
+    ("status", "restarts", "launch_status"), [(0, 0, 0), (REFUSED, 0, 1), (7, MOST, 1)]
+)
+def test_what_dies_is_started_again_and_what_cannot_be_fails_the_launch(
+    launch_file, mortal, status, restarts, launch_status
+):
+    spec, notes = mortal(status)
+    service = LaunchService(noninteractive=True)
+    service.include_launch_description(LaunchDescription([launch_file._node(spec, Restarts())]))
+    assert service.run() == launch_status
+    told = notes.read_text()
+    assert told.count("a: 1") == 1 + restarts
+    assert told.count(f"restarted_after: status {status}") == restarts
 
 
 def test_every_argument_is_declared_with_its_description(description):
