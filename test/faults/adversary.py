@@ -176,7 +176,8 @@ class Memory:
 
 def _result(kept: dict) -> Result:
     ratios = {(hz, quantity): value for hz, quantity, value in kept["ratios"]}
-    return Result(**{**kept, "seeds": tuple(kept["seeds"]), "ratios": ratios})
+    tuples = {"seeds": tuple(kept["seeds"]), "deepest": tuple(kept["deepest"])}
+    return Result(**{**kept, **tuples, "ratios": ratios})
 
 
 def fingerprint() -> str:

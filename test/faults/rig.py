@@ -42,7 +42,7 @@ def robots() -> list[str]:
     return found
 
 
-HOMES = {"aloha_sim": (0.0, -0.96, 1.16, 0.0, -0.3, 0.0, 0.039) * 2}
+HOMES = {"aloha_sim": (0.0, -0.7, 0.95, 0.0, -0.3, 0.0, 0.039) * 2}
 """Where a robot begins that would touch something in the middle of its joints' ranges."""
 SWINGS = {"aloha_sim": 0.12}
 """rad: amplitude at most, where a wider swing would bring links together."""

@@ -50,7 +50,9 @@ def test_a_gate_that_does_not_stop_is_found_out(robot, monkeypatch):
     rig, policy = moving(robot, np.random.default_rng(0))
     monkeypatch.setattr(Interlock, "judge", lambda *_: True)
     rig.gate.stop(Cause("stop_request", "somebody asked for a stop"))
-    assert "still commanded to move" in stops(rig, policy, 0.02).miss
+    # Arms lose the chunk that they play, too, and come to rest by that: late, but they do.
+    miss = stops(rig, policy, 0.02).miss
+    assert "bound" in miss or "still commanded to move" in miss
 
 
 def test_a_gate_that_stops_late_is_found_out():
