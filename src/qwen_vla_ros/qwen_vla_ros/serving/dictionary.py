@@ -101,7 +101,7 @@ class RobotDictionary:
         """Return the dictionary that says the same.
 
         Images go as the cameras sent them in a robot's own dictionary, and where the model sees
-        them cropped or padded, which is done where it looks; otherwise at the size that it sees.
+        them padded, which is done where it looks; otherwise as it sees them.
         """
         numbers = np.zeros(len(self._layout))
         values = dict(zip(self._channels, self._to_numbers(observation.state), strict=True))
@@ -111,8 +111,9 @@ class RobotDictionary:
         for key, camera in self._images.items():
             image = observation.images[camera]
             spec = self._cameras[camera]
-            if not self._is_own and spec.fit == "stretch":
-                image = _resize(image, (spec.input_width_px, spec.input_height_px))
+            if not self._is_own and spec.fit != "pad":
+                seen = image if spec.fit == "stretch" else _middle(image, spec)
+                image = _resize(seen, (spec.input_width_px, spec.input_height_px))
             if self._format.channels_first:
                 folder, _, name = key.partition("/")
                 entries.setdefault(folder, {})[name] = image.transpose(2, 0, 1)
@@ -295,6 +296,19 @@ def _levels(key: str, value: np.ndarray[Any, Any]) -> ImageArray:
     if value.dtype.kind != "f" or not bool(((value >= 0) & (value <= 1)).all()):
         raise WireError(f"'{key}': type {value.dtype}; an image is uint8, or floats from 0 to 1.")
     return np.asarray(np.rint(value * 255), np.uint8)
+
+
+def _middle(image: ImageArray, camera: CameraSpec) -> ImageArray:
+    """Return the largest part in the middle that has the shape of what the model sees."""
+    (height, width), across, down = (
+        image.shape[:2],
+        camera.input_width_px,
+        camera.input_height_px,
+    )
+    columns = min(width, max(1, height * across // down))
+    rows = min(height, max(1, width * down // across))
+    left, top = (width - columns) // 2, (height - rows) // 2
+    return np.ascontiguousarray(image[top : top + rows, left : left + columns])
 
 
 def _resize(image: ImageArray, size: tuple[int, int]) -> ImageArray:
