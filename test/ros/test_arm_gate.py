@@ -624,7 +624,7 @@ def test_the_gate_process_knows_no_model_nor_simulator():
     for folder in ("sim.worlds", "serving.dialects"):
         loaded -= {f"qwen_vla_ros.{folder}", f"qwen_vla_ros.{folder.partition('.')[0]}"}
     rooms = ("model", "checkpoint", "policy", "training", "serving", "sim")
-    heavy = {"torch", "transformers", "mujoco", "pinocchio"}
+    heavy = {"torch", "transformers", "mujoco"}
     heavy |= {f"qwen_vla_ros.{room}" for room in rooms}
     assert {name for name in loaded if any(f"{name}.".startswith(f"{h}.") for h in heavy)} == set()
 

@@ -112,7 +112,7 @@ LIFECYCLE = Access(
 )
 OPERATOR = ANY_NODE + Access(
     subscribes=("gate/output/safety_state", "/diagnostics"),
-    requests=("gate/arm", "gate/stop", "simulator/reset"),
+    requests=("gate/arm", "gate/stop", "gate/get_parameters", "simulator/reset"),
     calls=("execute_instruction",),
 )
 """What `qwen-vla do`, `arm`, `stop`, `status` and `reset` use."""
@@ -133,6 +133,7 @@ def accesses(bringup: Bringup) -> list[tuple[NodeSpec, Access]]:
     cameras = tuple(camera.topic for camera in file.cameras)
     states = tuple(source.topic for source in file.state)
     outputs = tuple(output.topic for output in file.command.outputs)
+    stops = tuple(stop.topic for stop in file.safety.stops)
     has_base = bringup.embodiment.has_base
     sees_scene = ("~/input/scene",) if bringup.policy == "expert" else ()
     own = {
@@ -156,7 +157,7 @@ def accesses(bringup: Bringup) -> list[tuple[NodeSpec, Access]]:
         "gate": LIFECYCLE
         + Access(
             publishes=(*outputs, "~/output/safety_state", "/diagnostics"),
-            subscribes=(*states, "~/input/action_chunk", "~/input/stop"),
+            subscribes=(*states, *stops, "~/input/action_chunk", "~/input/stop"),
             replies=("~/arm", "~/stop"),
         ),
         "monitor": Access(publishes=(*outputs, "~/output/steps_in"), subscribes=outputs),
