@@ -528,17 +528,14 @@ def test_a_base_that_turns_round_now_and_then_drives_on(armed):
         assert armed.level in ("OK", "LIMITED")
 
 
-@pytest.mark.parametrize(("motion", "level"), [([0.1, 0.0, 0.1], "HOLD"), ([0.0] * 3, "OK")])
-def test_a_policy_that_repeats_one_motion_for_five_seconds_holds_and_one_that_waits_does_not(
-    armed, motion, level
-):
-    motions = np.tile(motion, (8, 1))
+def test_a_policy_that_repeats_one_motion_drives_on(armed):
+    # Straight on is the same waypoints for as long as the way is.
+    motions = np.tile([0.1, 0.0, 0.1], (8, 1))
     for k in range(275):
         if k % 10 == 0:
             armed.gate.on_chunk(motions, armed.steady_ns)
         armed.tick([0.2, 0.2], chunk=False)
-    assert armed.level == level
-    assert armed.cause == ("policy_frozen" if level == "HOLD" else "")
+    assert armed.level == "OK"
 
 
 def test_a_policy_that_proposes_another_motion_drives_on(armed):

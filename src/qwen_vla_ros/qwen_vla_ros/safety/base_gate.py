@@ -136,7 +136,6 @@ class BaseGate(Gate[FloatArray]):
     def _find_senseless(self, tick: Tick, wanted: FloatArray | None) -> None:
         if wanted is None:
             return
-        tick.hold(self._policy.find_frozen())
         if self._is_moved:
             is_far = bool((np.abs(wanted) > TOO_FAST * self._envelope.velocity).any())
             tick.stop(self._policy.find_out_of_reach(is_far=is_far))
