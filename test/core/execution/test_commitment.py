@@ -53,6 +53,16 @@ def test_nothing_is_committed_beyond_the_age_of_the_observation_in_play():
     assert len(committed_values(make_chunk(), BEGIN, 15, max_age_s=0.1)) == 5
 
 
+def test_what_is_seen_before_the_motion_begins_continues_it_from_its_beginning():
+    commitment = Commitment(max_age_s=0.5, lookahead_s=0.05)
+    commitment.on_gate(is_playing=True, rejected=0)
+    commitment.on_chunk(make_chunk(), BEGIN + 80 * MS)  # it begins at 130 ms
+    rows = commitment.rows(BEGIN + 70 * MS, 0.0)
+    np.testing.assert_allclose(rows, ROWS[: len(rows)])
+    rows = commitment.rows(BEGIN + 170 * MS, 0.0)
+    np.testing.assert_allclose(rows, ROWS[2 : 2 + len(rows)])
+
+
 def test_a_chunk_of_one_row_commits_nothing(commitment):
     commitment.on_chunk(make_chunk(ROWS[:1]), BEGIN)
     assert commitment.rows(BEGIN, 0.1) is None

@@ -88,7 +88,7 @@ class Commitment:
         self._lookahead_s = lookahead_s
         self._clock = MotionClock()
         self._chunk: ActionChunk | None = None
-        self._observed_ns = self._over_ns = 0
+        self._observed_ns = self._begin_ns = self._over_ns = 0
         self._is_played = False
         self._rejected = 0
 
@@ -105,10 +105,10 @@ class Commitment:
             return
         if now_ns >= self._over_ns:
             self._clock.end(self._over_ns)
-        begin_ns = now_ns + round(self._lookahead_s * NS_PER_S)
+        self._begin_ns = now_ns + round(self._lookahead_s * NS_PER_S)
         self._observed_ns = chunk.stamp_ns
-        self._chunk = self._clock.placed(chunk, begin_ns)
-        self._clock.begin(begin_ns)
+        self._chunk = self._clock.placed(chunk, self._begin_ns)
+        self._clock.begin(self._begin_ns)
         self._over_ns = end_ns(self._chunk, self._max_age_s)
 
     def is_in_play(self, now_ns: int) -> bool:
@@ -137,7 +137,7 @@ class Commitment:
         if chunk is None or not self._is_played or stamp_ns < self._observed_ns:
             return None
         # What was seen before the motion began is answered by rows from its beginning on.
-        stamp_ns += self._clock.rested_ns(stamp_ns, stamp_ns)
+        stamp_ns += self._clock.rested_ns(stamp_ns, max(stamp_ns, self._begin_ns))
         ahead_s = latency_s + self._lookahead_s
         needed = math.ceil(ahead_s / chunk.dt - ROUNDING) + MARGIN_ROWS
         rows = min(needed, len(chunk.actions) - 1)
