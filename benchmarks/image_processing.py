@@ -22,7 +22,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from qwen_vla_ros.model.config import NANO
 from qwen_vla_ros.model.family import vision_of
-from qwen_vla_ros.model.image_processing import ImageProcessor, Size
+from qwen_vla_ros.model.image_processing import ImageProcessor
+from qwen_vla_ros.observation.framing import Size
 from qwen_vla_ros.types import ImageArray
 
 GOAL = 8.0

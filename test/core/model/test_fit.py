@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from openpi_client.image_tools import resize_with_pad
 from PIL import Image
 
-from qwen_vla_ros.model.image_processing import fit_image, inscribed
+from qwen_vla_ros.model.image_processing import fit_image
+from qwen_vla_ros.observation.framing import inscribed
 
 WHITE, RED = (255, 255, 255), (255, 0, 0)
 FITS = ("stretch", "crop", "pad")

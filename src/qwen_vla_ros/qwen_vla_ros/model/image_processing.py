@@ -23,13 +23,11 @@ from transformers.models.qwen3_5 import Qwen3_5VisionConfig
 from qwen_vla_ros.data_file import read_json, write_json
 from qwen_vla_ros.embodiment.schema import Fit
 from qwen_vla_ros.errors import CheckpointError
+from qwen_vla_ros.observation.framing import Size, inscribed, middle
 from qwen_vla_ros.types import ImageArray
 
 COLOURS = 3
 
-
-Size = tuple[int, int]
-"""Width and height in pixels."""
 
 Grid = tuple[int, int, int]
 """Frames (1), rows and columns of patches of one image."""
@@ -198,24 +196,12 @@ def fit_image(image: ImageArray, size: Size, fit: Fit = "stretch") -> ImageArray
     if fit == "stretch":
         return _resize(image, size)
     if fit == "crop":
-        across, down = inscribed(size, (width, height))
-        left, top = (width - across) // 2, (height - down) // 2
-        return _resize(image[top : top + down, left : left + across], size)
+        return _resize(middle(image, size), size)
     across, down = inscribed((width, height), size)
     left, top = (size[0] - across) // 2, (size[1] - down) // 2
     framed = np.zeros((size[1], size[0], 3), np.uint8)
     framed[top : top + down, left : left + across] = _resize(image, (across, down))
     return framed
-
-
-def inscribed(shape: Size, frame: Size) -> Size:
-    """Return the largest size inside `frame` that has the shape of `shape`, in whole pixels."""
-    across, down = shape
-    width, height = frame
-    # Compared and divided as integers: 640 / (640 / 224) can be just below 224.
-    if across * height >= down * width:
-        return width, max(1, down * width // across)
-    return max(1, across * height // down), height
 
 
 def _resize(image: ImageArray, size: Size) -> ImageArray:

@@ -16,9 +16,10 @@ from transformers import GenerationConfig
 from qwen_vla_ros.checkpoint.checkpoint import Checkpoint
 from qwen_vla_ros.model.backbone import as_family, in_family_words
 from qwen_vla_ros.model.family import text_of
-from qwen_vla_ros.model.image_processing import Patches, Size
+from qwen_vla_ros.model.image_processing import Patches
 from qwen_vla_ros.model.inputs import collate
 from qwen_vla_ros.model.tokenizer import ChatTokens
+from qwen_vla_ros.observation.framing import Size
 from qwen_vla_ros.types import ImageArray
 
 MAX_IMAGE_TOKENS = 256

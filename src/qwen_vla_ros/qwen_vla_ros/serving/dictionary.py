@@ -17,6 +17,7 @@ from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.openpi import FORMATS, OpenpiFormat, state_layout
 from qwen_vla_ros.embodiment.schema import CameraSpec, GripperNumbers, OpenpiSpec
 from qwen_vla_ros.errors import QwenVlaError, suggest
+from qwen_vla_ros.observation.framing import middle
 from qwen_vla_ros.serving.wire import MAX_BYTES, MAX_TEXT_BYTES, WireError
 from qwen_vla_ros.types import FloatArray, ImageArray, Observation
 
@@ -112,8 +113,8 @@ class RobotDictionary:
             image = observation.images[camera]
             spec = self._cameras[camera]
             if not self._is_own and spec.fit != "pad":
-                seen = image if spec.fit == "stretch" else _middle(image, spec)
-                image = _resize(seen, (spec.input_width_px, spec.input_height_px))
+                size = spec.input_width_px, spec.input_height_px
+                image = _resize(middle(image, size) if spec.fit == "crop" else image, size)
             if self._format.channels_first:
                 folder, _, name = key.partition("/")
                 entries.setdefault(folder, {})[name] = image.transpose(2, 0, 1)
@@ -296,19 +297,6 @@ def _levels(key: str, value: np.ndarray[Any, Any]) -> ImageArray:
     if value.dtype.kind != "f" or not bool(((value >= 0) & (value <= 1)).all()):
         raise WireError(f"'{key}': type {value.dtype}; an image is uint8, or floats from 0 to 1.")
     return np.asarray(np.rint(value * 255), np.uint8)
-
-
-def _middle(image: ImageArray, camera: CameraSpec) -> ImageArray:
-    """Return the largest part in the middle that has the shape of what the model sees."""
-    (height, width), across, down = (
-        image.shape[:2],
-        camera.input_width_px,
-        camera.input_height_px,
-    )
-    columns = min(width, max(1, height * across // down))
-    rows = min(height, max(1, width * down // across))
-    left, top = (width - columns) // 2, (height - rows) // 2
-    return np.ascontiguousarray(image[top : top + rows, left : left + columns])
 
 
 def _resize(image: ImageArray, size: tuple[int, int]) -> ImageArray:
