@@ -39,7 +39,7 @@ def collect(
     Raises:
         QwenVlaError: The robot is not simulated, or its world has no expert.
     """
-    from tqdm import tqdm
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from qwen_vla_ros.sim.robot import make_robot
     from qwen_vla_ros.sim.shards import shard_path, write_scene
@@ -53,12 +53,15 @@ def collect(
     missing = [block for block in blocks if not shard_path(out, block[0]).exists()]
     run = partial(_shard, robot, out, tuple(noises), time_limit_s)
     attempted = succeeded = rows = 0
-    with tqdm(total=episodes, unit="episode", desc=robot) as bar:
-        bar.update(episodes - sum(map(len, missing)))
+    with Progress(
+        TextColumn(robot), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")
+    ) as progress:
+        done = episodes - sum(map(len, missing))
+        bar = progress.add_task("episodes", total=episodes, completed=done)
         for block, kept, count in _spread(run, missing, jobs or os.cpu_count() or 1):
             attempted, succeeded, rows = attempted + len(block), succeeded + kept, rows + count
-            bar.update(len(block))
-            bar.set_postfix_str(f"{succeeded} of {attempted} succeeded, {rows} rows")
+            said = f"{succeeded} of {attempted} succeeded, {rows} rows"
+            progress.update(bar, advance=len(block), description=said)
     print(f"{succeeded} of {attempted} new episodes succeeded, {rows} rows, in {out}")
     return 0
 

@@ -45,7 +45,7 @@ class Recipe:
 
     Attributes:
         sources: Each has a fixed share of every batch.
-        stage: Of the paper; written into the checkpoint.
+        stage: Of the paper's, one of the two that train everything; written into the checkpoint.
         preset: Of the model that is begun with.
         checkpoint: Weights to go on from, instead of a fresh `preset`.
         steps: Of the optimiser.
@@ -68,7 +68,7 @@ class Recipe:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     sources: Annotated[tuple[SourceConfig, ...], Field(min_length=1, max_length=64)]
-    stage: Literal["t2a", "cpt", "sft"] = "sft"
+    stage: Literal["cpt", "sft"] = "sft"
     preset: str = "nano"
     checkpoint: Annotated[Path, Field(strict=False)] | None = None
     steps: Count = 10_000
@@ -80,7 +80,7 @@ class Recipe:
     weight_decay: Weight = 0.02
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     blind_share: Share = 0.1
     repeats: Annotated[int, Field(ge=1, le=16)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

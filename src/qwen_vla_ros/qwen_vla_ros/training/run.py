@@ -141,7 +141,11 @@ class Run:
         shares = [source.share for source in self._recipe.sources]
         reader = replace(self._reader, blind_share=0.0)
         held = Batches(
-            [each.held_out for each in self._data], shares, reader, 128, self._recipe.seed
+            [each.held_out for each in self._data],
+            shares,
+            reader,
+            self._recipe.batch_size,
+            self._recipe.seed,
         )
         batches = (held[number] for number in range(HELD_OUT_BATCHES))
         return open_loop_errors(self._mean_model, batches, self.trainer.levels)

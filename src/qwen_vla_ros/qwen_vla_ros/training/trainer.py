@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from qwen_vla_ros.model.compute import AUTO
+from qwen_vla_ros.model.compute import dtype_of
 from qwen_vla_ros.training.batch import Batch
 from qwen_vla_ros.training.objective import Objective
 from qwen_vla_ros.training.recipe import Recipe
@@ -41,8 +41,7 @@ class Trainer:
         self.device = next(objective.parameters()).device
         self.levels = levels.to(self.device)
         on_gpu = self.device.type == "cuda"
-        precision = recipe.precision
-        self._halves = precision == "bfloat16" or (precision == AUTO and on_gpu)
+        self._halves = dtype_of(recipe.precision, self.device) is torch.bfloat16
         average = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
         self.mean = AveragedModel(objective, multi_avg_fn=average)
         self._optimizer = torch.optim.AdamW(
@@ -76,18 +75,17 @@ class Trainer:
                 report(self.step, figures)
                 sums, began, waited, since = {}, time.perf_counter(), 0.0, 0
 
-    def losses(self, batch: Batch, number: int, module: nn.Module | None = None) -> dict[str, Any]:
+    def losses(self, batch: Batch, number: int) -> dict[str, Any]:
         """Return the losses of one batch; `number` seeds what is drawn.
 
         Args:
             batch: On the CPU.
             number: Of the step.
-            module: The objective, or the mean of its weights; the former if `None`.
         """
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + number)
         there = batch.to(self.device, self.levels)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._halves):
-            found: dict[str, Any] = (module or self.objective)(there, generator)
+            found: dict[str, Any] = self.objective(there, generator)
         return found
 
     def _advance(self, batch: Batch) -> dict[str, Tensor]:
