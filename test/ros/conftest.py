@@ -366,6 +366,17 @@ def open_ros_graph() -> Callable[[], AbstractContextManager[RosGraph]]:
     return _open_graph
 
 
+@pytest.fixture
+def patient_aloha(tmp_path: Path) -> Path:
+    """Return the file of an ALOHA whose driver may be late, to be changed."""
+    root = Path(__file__).parents[2]
+    for part in ("config/embodiments", "urdf"):
+        shutil.copytree(root / part, tmp_path / part)
+    path = tmp_path / "config" / "embodiments" / "aloha_sim.yaml"
+    path.write_text(path.read_text().replace("max_age_s: 0.2 ", "max_age_s: 0.4 "))
+    return path
+
+
 INTERFACES = Path(__file__).parents[1] / "interfaces"
 
 

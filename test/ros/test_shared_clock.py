@@ -1,7 +1,6 @@
 """Gate, driver and controller must go by one clock: otherwise nothing is armed (D4)."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,18 +19,13 @@ from qwen_vla_ros.ros.qos import COMMAND, STATE
 
 pytestmark = pytest.mark.ros
 
-ROOT = Path(__file__).parents[2]
 START_S = 20.0
 HOME = [0.0, -0.96, 1.16, 0.0, -0.3, 0.0, 0.04] * 2
 
 
 @pytest.fixture
-def robot(tmp_path):
-    for part in ("config/embodiments", "urdf"):
-        shutil.copytree(ROOT / part, tmp_path / part)
-    path = tmp_path / "config" / "embodiments" / "aloha_sim.yaml"
-    path.write_text(path.read_text().replace("max_age_s: 0.2 ", "max_age_s: 0.4 "))
-    return load_embodiment(path)
+def robot(patient_aloha):
+    return load_embodiment(patient_aloha)
 
 
 def start(graph, robot, *, ahead_s=0.0, environment=None, **parameters):
