@@ -12,6 +12,8 @@ CAMPAIGN := $(ENTER) OMP_NUM_THREADS=1 PYTHONPATH=test$${PYTHONPATH:+:$$PYTHONPA
 
 # Only the plugins that pyproject.toml names: a sourced ROS 2 brings some that need another pytest.
 export PYTEST_DISABLE_PLUGIN_AUTOLOAD := 1
+# Every test of a robot starts processes, and each of them would compile the sources again.
+unexport PYTHONDONTWRITEBYTECODE
 # A Python of ROS wheels that started make would mislead ours about where its libraries are.
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 

@@ -74,9 +74,11 @@ def compare(row: str, name: str, config: Qwen3_5Config, runs: int) -> Comparison
     with torch.no_grad():
         layout = backbone.lay_out(inputs)
         expected = stock_forward(stock, words)
-        difference = (backbone(layout, inputs.stills).hidden - expected).abs().max().item()
+        difference = (backbone(layout, inputs.pixel_values).hidden - expected).abs().max().item()
         baseline, ours = interleave(
-            lambda: stock_forward(stock, words), lambda: backbone(layout, inputs.stills), runs
+            lambda: stock_forward(stock, words),
+            lambda: backbone(layout, inputs.pixel_values),
+            runs,
         )
     ratio = baseline[0] / ours[0]
     return Comparison(

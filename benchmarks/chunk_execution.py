@@ -31,8 +31,8 @@ from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.execution.chunk_player import ChunkPlayer
+from qwen_vla_ros.execution.replanner import Replanner
 from qwen_vla_ros.execution.seam import SeamLimits
-from qwen_vla_ros.execution.succession import Succession
 from qwen_vla_ros.safety.brake_filter import BrakeFilter
 from qwen_vla_ros.safety.envelope import JointEnvelope
 from qwen_vla_ros.safety.policy_monitor import OUT_OF_REACH
@@ -229,21 +229,21 @@ def asynchronously(
         reach=OUT_OF_REACH * arms.envelope.start_jump * has_seams,
     )
     player = ChunkPlayer(robot.file.safety.max_observation_age_s, limits)
-    succession = Succession.from_embodiment(robot)
-    succession.on_gate(is_playing=True, rejected=0)
+    replanner = Replanner.from_embodiment(robot)
+    replanner.on_gate(is_playing=True, rejected=0)
     # A robot at rest waits for its first chunk whoever plays it.
     coming: ActionChunk | None = policy.infer(0, arms.position, arms.velocity)
     coming_ns, delay = 0, LATENCY_S
     for now_ns in range(0, round(seconds * NS_PER_S), PERIOD_NS):
-        if coming is None and succession.is_due(now_ns):
-            committed = succession.committed(now_ns) if commits else None
+        if coming is None and replanner.is_due(now_ns):
+            committed = replanner.committed(now_ns) if commits else None
             delay = next(delays)
             coming = policy.infer(now_ns, arms.position, arms.velocity, committed)
             coming_ns = now_ns + round(delay * NS_PER_S)
         if coming is not None and coming_ns <= now_ns:
             joints = replace(coming, actions=robot.joints_from_channels(coming.actions))
             player.accept(joints)
-            succession.on_chunk(coming, now_ns, delay)
+            replanner.on_chunk(coming, now_ns, delay)
             arms.record.chunks.append((len(arms.record.wanted), joints))
             coming = None
         arms.tick(player.at(now_ns + PERIOD_NS))

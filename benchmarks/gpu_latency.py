@@ -19,7 +19,7 @@ from qwen_vla_ros.checkpoint.checkpoint import Checkpoint
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.model.config import PRESETS
-from qwen_vla_ros.model.recorded import record_on_gpu
+from qwen_vla_ros.model.graph_cache import record_on_gpu
 from qwen_vla_ros.policy.qwen_vla import QwenVlaPolicy
 from qwen_vla_ros.prompt.build import build_prompt
 

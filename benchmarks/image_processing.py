@@ -54,10 +54,10 @@ def stock(largest: Size) -> Qwen2VLImageProcessorPil:
     )
 
 
-def film(stills: Numbers) -> Numbers:
-    """Return stills as the family has them: every frame twice, colour by colour."""
-    frames = stills.reshape(len(stills), 3, 1, -1).repeat(2, axis=2)
-    return frames.reshape(len(stills), -1)
+def film(pixel_values: Numbers) -> Numbers:
+    """Return pixel_values as the family has them: every frame twice, colour by colour."""
+    frames = pixel_values.reshape(len(pixel_values), 3, 1, -1).repeat(2, axis=2)
+    return frames.reshape(len(pixel_values), -1)
 
 
 def compare(
@@ -75,13 +75,13 @@ def compare(
     sizes = [size] * CAMERAS
     theirs, ours = stock(size), ImageProcessor(vision_of(NANO.backbone))
     expected = theirs(images, return_tensors="np")["pixel_values"]
-    difference = np.abs(expected - film(ours(images, sizes).stills))
+    difference = np.abs(expected - film(ours(images, sizes).pixel_values))
     differing = float((difference > 1e-6).mean())
     if difference.max() > LARGEST_DIFFERENCE or differing > (0.01 if camera != size else 0):
         raise ValueError(f"{differing:.2%} of the values differ, by up to {difference.max():.3g}")
     baseline, mine = interleave(
         lambda: theirs(images, return_tensors="pt")["pixel_values"],
-        lambda: torch.from_numpy(ours(images, sizes).stills),
+        lambda: torch.from_numpy(ours(images, sizes).pixel_values),
         runs,
     )
     return Comparison(

@@ -1,7 +1,7 @@
-"""Run the tests: what needs no ROS process on all processors at once, then the others alone.
+"""Run the tests on all processors: first what needs no ROS process, then the others.
 
-A test that starts ROS processes judges by the clock what they do, and another one beside it would
-take their processor away. The arguments are pytest's.
+A test that starts ROS processes judges by the clock what they do, so that it shares the processors
+with its like only, and those of one file follow each other. The arguments are pytest's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ROS_TESTS = ROOT / "test" / "ros"
-AT_ONCE = ("-n", "logical", "--maxprocesses", "8", "--dist", "worksteal")
+AT_ONCE = ("-n", "logical", "--maxprocesses", "8", "--dist")
 """More than eight workers would spend their time with importing torch."""
 OK, NONE_FOUND = 0, 5
 
@@ -25,10 +25,10 @@ def main() -> int:
     marks, rest = parser.parse_known_args()
     given = [argument for argument in rest if _place(argument).exists()]
     options = [argument for argument in rest if argument not in given]
-    statuses = [_pytest(marks.m, "not ros", *AT_ONCE, *rest)]
+    statuses = [_pytest(marks.m, "not ros", *AT_ONCE, "worksteal", *rest)]
     places = _below_ros_tests(given or [str(ROOT / "test")])
     if places and "not ros" not in marks.m:
-        statuses.append(_pytest(marks.m, "ros", *options, *places))
+        statuses.append(_pytest(marks.m, "ros", *AT_ONCE, "loadfile", *options, *places))
     wrong = [status for status in statuses if status not in (OK, NONE_FOUND)]
     return wrong[0] if wrong else min(statuses)
 

@@ -180,7 +180,7 @@ class Tape:
         self.recordings = 0
 
     def __call__(self, compute):
-        from qwen_vla_ros.model.recorded import Recording, fill
+        from qwen_vla_ros.model.graph_cache import Recording, fill
 
         self.recordings += 1
         output = compute()

@@ -64,6 +64,7 @@ def lives(tmp_path, monkeypatch, body, *, is_restarted=True):
     return supervisor, said, log.read_text().splitlines()
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_again_and_again_is_started_three_times_and_then_all_end(
     tmp_path, monkeypatch
 ):

@@ -62,7 +62,7 @@ def count_clean(embodiment: Embodiment, episodes: int, seed: int) -> Count:
         robot.reset(seed + k)
         policy.reset()
         episode = rollout._Episode(embodiment, robot, policy, seed + k)
-        inner = episode.gate.limb._gate
+        inner = episode.gate.mechanism._gate
         watched = inner._filter = Watched(inner._filter)
         level = episode.gate.latch.level
         while not episode.is_over and episode.now_ns < rollout.BEGIN_NS + LIMIT_S * S:

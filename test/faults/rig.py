@@ -305,12 +305,12 @@ class Rig:
         """Tell the gate what the drivers would."""
         if not self.reports:
             return
-        limb = self.gate.limb
+        mechanism = self.gate.mechanism
         position, speed = self.sensed(*self.setpoint)
-        if isinstance(limb, BaseLimb):
+        if isinstance(mechanism, BaseLimb):
             sample = Sample([], position.tolist(), speed.tolist(), self.now_ns)
             for said in self.distort(sample):
-                limb.observe(
+                mechanism.observe(
                     np.array(said.positions),
                     np.array(said.velocities),
                     said.stamp_ns,
@@ -318,10 +318,10 @@ class Rig:
                     self.steady_ns,
                 )
             return
-        assert isinstance(limb, Arms)
+        assert isinstance(mechanism, Arms)
         sample = Sample(list(self.names), position.tolist(), speed.tolist(), self.now_ns)
         for said in self.distort(sample):
-            for monitor in limb.monitors:
+            for monitor in mechanism.monitors:
                 monitor.observe(
                     said.names,
                     said.positions,

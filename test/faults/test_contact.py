@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from faults.adversary import GATE, attack
 from faults.contact import ContactJudge
@@ -13,6 +14,7 @@ from qwen_vla_ros.safety.robot_gate import RobotGate
 from qwen_vla_ros.safety.solids import Solids
 
 ROBOT = "aloha_sim"
+pytestmark = pytest.mark.slow
 
 
 def poses(seed: int, count: int) -> np.ndarray:

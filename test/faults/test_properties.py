@@ -20,6 +20,7 @@ from qwen_vla_ros.safety.arms import Arms
 from qwen_vla_ros.safety.latch import Cause, Level
 from qwen_vla_ros.safety.robot_gate import RobotGate
 
+pytestmark = pytest.mark.slow
 each_robot = pytest.mark.parametrize("name", robots())
 seeds = st.integers(0, 2**32 - 1)
 short = settings(max_examples=8, deadline=None)
@@ -138,16 +139,16 @@ def test_no_measurement_raises_and_none_that_is_odd_is_believed(name, seed, numb
     rig, _ = resting(name, np.random.default_rng(seed))
     values = [math.nan if number is None else number for number in numbers]
     before = rig.setpoint[0].copy()
-    limb = rig.gate.limb
+    mechanism = rig.gate.mechanism
     for _ in range(5):
         clocks = (rig.now_ns, rig.now_ns, rig.steady_ns)
-        if isinstance(limb, Arms):
-            for monitor in limb.monitors:
+        if isinstance(mechanism, Arms):
+            for monitor in mechanism.monitors:
                 known = [*words, *rig.names][: len(values)]
                 monitor.observe(known, values, values, *clocks)
         else:
             pose = np.array((values + [math.nan] * 3)[:3], dtype=np.float64)
-            limb.observe(pose, np.full(2, np.nan), *clocks)
+            mechanism.observe(pose, np.full(2, np.nan), *clocks)
         rig.tick()
     np.testing.assert_allclose(rig.setpoint[0], before, atol=1e-9)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import random
@@ -343,7 +344,10 @@ def _holds(claim: Callable[[], object]) -> bool:
 
 # A process that was killed stays in its domain's graph until its lease ends, 20 s later: the
 # next test must not meet the ghost.
-_DOMAINS = itertools.cycle(random.sample(range(1, 101), 100))
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_OWN = range(1 + WORKER, 101, WORKERS)  # no two workers meet on a domain
+_DOMAINS = itertools.cycle(random.sample(_OWN, len(_OWN)))
 
 
 @pytest.fixture
@@ -385,8 +389,23 @@ def ros2_control(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return the environment of a process that knows ros2_control's messages, built for it."""
     if shutil.which("cmake") is None or shutil.which("ninja") is None:
         pytest.skip("no cmake or ninja here")
-    folder = tmp_path_factory.mktemp("ros2_control")
+    folder = tmp_path_factory.getbasetemp()
+    if WORKERS > 1:
+        folder = folder.parent  # of all workers: whoever is first builds
     install, prefix = folder / "install", os.environ.get("AMENT_PREFIX_PATH", sys.prefix)
+    with (folder / "build.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not install.exists():
+            _build_interfaces(folder, install, prefix)
+    (packages,) = install.glob("lib/python3*/site-packages")
+    return {
+        "PYTHONPATH": f"{packages}:{os.environ.get('PYTHONPATH', '')}",
+        "LD_LIBRARY_PATH": f"{install / 'lib'}:{os.environ.get('LD_LIBRARY_PATH', '')}",
+        "AMENT_PREFIX_PATH": f"{install}:{prefix}",
+    }
+
+
+def _build_interfaces(folder: Path, install: Path, prefix: str) -> None:
     clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     clean["CMAKE_PREFIX_PATH"] = prefix
     paths = [f"-DCMAKE_INSTALL_PREFIX={install}", f"-DPython3_EXECUTABLE={sys.executable}"]
@@ -401,12 +420,6 @@ def ros2_control(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
                 ["cmake", *step], env=clean, capture_output=True, text=True, check=False
             )
             assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    (packages,) = install.glob("lib/python3*/site-packages")
-    return {
-        "PYTHONPATH": f"{packages}:{os.environ.get('PYTHONPATH', '')}",
-        "LD_LIBRARY_PATH": f"{install / 'lib'}:{os.environ.get('LD_LIBRARY_PATH', '')}",
-        "AMENT_PREFIX_PATH": f"{install}:{prefix}",
-    }
 
 
 @contextmanager

@@ -184,6 +184,6 @@ def test_a_gate_is_not_cleaned_up_while_its_robot_comes_to_rest(gate_node, monke
     gate_node._tick()  # it brakes on
     monkeypatch.undo()
     assert gate_node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
-    assert list(gate_node.ears) == []
+    assert list(gate_node.attributed) == []
     assert gate_node.trigger_configure() == TransitionCallbackReturn.SUCCESS
     gate_node._tick()

@@ -17,7 +17,7 @@ from qwen_vla_ros.plugins import plugin_names
 Value = bool | int | float | str
 
 POLICIES = ("qwen_vla", "expert", "mock", "replay", "remote")
-BACKENDS = ("mujoco", "hardware")
+ROBOT_BACKENDS = ("mujoco", "hardware")
 PRECISIONS = ("auto", "fp32", "bf16")
 CONTINUATIONS = ("auto", "prefix", "guidance", "none")
 DIALECTS = "qwen_vla_ros.serving.dialects"
@@ -324,7 +324,7 @@ class BringupOptions(RobotOptions, RunOptions):
     backend: str = option(
         "mujoco starts a simulated robot; hardware expects the robot's own driver to run.",
         default="mujoco",
-        choices=BACKENDS,
+        choices=ROBOT_BACKENDS,
     )
     use_sim_time: bool = option(
         "Take time from /clock, which the simulator then publishes.", default=False

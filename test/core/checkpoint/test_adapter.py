@@ -42,7 +42,7 @@ def observed(tiny, aloha):
 def outputs(model, observed):
     with torch.no_grad():
         layout = model.backbone.lay_out(observed[0])
-        hidden = model.backbone.read(layout, observed[0].stills)
+        hidden = model.backbone.hidden_states(layout, observed[0].pixel_values)
         return hidden.float().numpy(), model(*observed).numpy()
 
 

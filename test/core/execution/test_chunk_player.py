@@ -249,6 +249,7 @@ def test_a_motion_that_is_offered_and_not_played_has_not_begun():
     np.testing.assert_array_equal(player.at(BEGIN + 400 * MS), NUMBERS[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_the_latencies_are_no_row_is_skipped(seed):
     """The robot is where its rows say; a policy that looks at it numbers them on from there."""

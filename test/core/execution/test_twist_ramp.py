@@ -16,6 +16,7 @@ RAMP = TwistRamp(ENVELOPE.velocity, ENVELOPE.acceleration)
 goals = st.tuples(st.floats(-9, 9), st.floats(-9, 9))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(wanted=st.lists(goals, min_size=1, max_size=30), dt=st.floats(0.004, 0.1))
 def test_no_step_of_a_ramp_is_changed_by_the_gates_filter(wanted, dt):

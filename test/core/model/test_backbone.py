@@ -43,7 +43,7 @@ def ask(tiny):
 def ours(backbone, *samples, multiple=None):
     with torch.no_grad():
         inputs = collate(samples, multiple)
-        return backbone(backbone.lay_out(inputs), inputs.stills)
+        return backbone(backbone.lay_out(inputs), inputs.pixel_values)
 
 
 def theirs(backbone, *samples):
@@ -72,7 +72,10 @@ def test_every_layer_is_the_familys(backbone, ask):
     inputs, expected = collate([sample]), theirs(backbone, sample)
     with torch.no_grad():
         layout = backbone.lay_out(inputs)
-        found = [backbone.read(layout, inputs.stills, layer) for layer in range(len(expected))]
+        found = [
+            backbone.hidden_states(layout, inputs.pixel_values, layer)
+            for layer in range(len(expected))
+        ]
     for layer, (a, b) in enumerate(zip(found, expected, strict=True)):
         sys.stdout.write(f"layer {layer}: {(a - b).abs().max():.1e} of {b.abs().max():.2f}\n")
     for a, b in zip(found, expected, strict=True):
@@ -89,7 +92,7 @@ def test_a_gradient_is_the_familys_in_every_weight(backbone, ask):
     )
     mine, other = deepcopy(backbone), deepcopy(backbone)
     family = as_family(other)
-    context = mine(mine.lay_out(inputs), inputs.stills)
+    context = mine(mine.lay_out(inputs), inputs.pixel_values)
     (context.hidden * weights).sum().backward()
     words = in_family_words(inputs, backbone.config)
     (family.model(**words, use_cache=False).last_hidden_state * weights).sum().backward()
@@ -158,7 +161,7 @@ def test_one_layout_serves_all_images(backbone, ask):
     first, second = ask(SQUARES), ask(SQUARES, seed=1)
     with torch.no_grad():
         layout = backbone.lay_out(collate([first]))
-        seen = [backbone(layout, collate([sample]).stills) for sample in (first, second)]
+        seen = [backbone(layout, collate([sample]).pixel_values) for sample in (first, second)]
     for context, sample in zip(seen, (first, second), strict=True):
         assert_same(context.hidden, theirs(backbone, sample)[-1])
     assert not torch.allclose(seen[0].hidden, seen[1].hidden, atol=1e-2)
@@ -209,7 +212,7 @@ def test_a_gpu_reads_what_a_cpu_reads(backbone, ask):
     there, inputs = deepcopy(backbone).to("cuda"), collate([sample], 64)
     with torch.no_grad():
         moved = inputs.to(torch.device("cuda"))
-        seen = there(there.lay_out(moved), moved.stills)
+        seen = there(there.lay_out(moved), moved.pixel_values)
     wanted = ours(backbone, sample).hidden
     torch.testing.assert_close(
         seen.hidden[:, : wanted.shape[1]].cpu(), wanted, rtol=0.01, atol=0.01

@@ -44,8 +44,8 @@ def compared(ours, theirs, images, sizes):
     expected = theirs(images, return_tensors="np")
     patches = ours(images, sizes)
     np.testing.assert_array_equal(patches.grids, expected["image_grid_thw"])
-    assert patches.stills.dtype == expected["pixel_values"].dtype == np.float32
-    return patches.stills, one_frame(expected["pixel_values"])
+    assert patches.pixel_values.dtype == expected["pixel_values"].dtype == np.float32
+    return patches.pixel_values, one_frame(expected["pixel_values"])
 
 
 def one_frame(values):
@@ -111,13 +111,13 @@ def test_resizing_inside_is_the_familys_to_one_level(ours, theirs, cameras, size
 def test_an_image_that_was_brought_to_its_size_has_the_familys_values_bit_for_bit(ours, theirs):
     image = noise(320, 240)
     expected = theirs([fit_image(image, (224, 224), "pad")], return_tensors="np")
-    values = ours([image], [(224, 224)], ["pad"]).stills
+    values = ours([image], [(224, 224)], ["pad"]).pixel_values
     np.testing.assert_array_equal(values, one_frame(expected["pixel_values"]))
 
 
 def test_without_a_word_about_it_images_are_stretched(ours):
     image = noise(320, 240)
-    seen = [ours([image], [(64, 64)], fits).stills for fits in (None, ["stretch"], ["crop"])]
+    seen = [ours([image], [(64, 64)], fits).pixel_values for fits in (None, ["stretch"], ["crop"])]
     np.testing.assert_array_equal(seen[0], seen[1])
     assert not np.array_equal(seen[0], seen[2])
 
@@ -125,23 +125,27 @@ def test_without_a_word_about_it_images_are_stretched(ours):
 def test_a_fit_per_image_is_obeyed(ours):
     image = noise(320, 240)
     together = ours([image, image], [(64, 64)] * 2, ["crop", "pad"])
-    np.testing.assert_array_equal(together.stills[:16], ours([image], [(64, 64)], ["crop"]).stills)
-    np.testing.assert_array_equal(together.stills[16:], ours([image], [(64, 64)], ["pad"]).stills)
+    np.testing.assert_array_equal(
+        together.pixel_values[:16], ours([image], [(64, 64)], ["crop"]).pixel_values
+    )
+    np.testing.assert_array_equal(
+        together.pixel_values[16:], ours([image], [(64, 64)], ["pad"]).pixel_values
+    )
 
 
 def test_patches_stay_what_they_are_when_others_are_made(ours):
     first = ours([noise(64, 64)], [(64, 64)])
-    pixels, stills = first.pixels.copy(), first.stills.copy()
+    pixels, pixel_values = first.pixels.copy(), first.pixel_values.copy()
     for width in (65, 66, 67):
         other = ours([noise(width, 64)], [(64, 64)])
-        assert other.stills.shape == stills.shape
+        assert other.pixel_values.shape == pixel_values.shape
     np.testing.assert_array_equal(first.pixels, pixels)
-    np.testing.assert_array_equal(first.stills, stills)
+    np.testing.assert_array_equal(first.pixel_values, pixel_values)
 
 
 def test_no_image_is_no_patch(ours):
     patches = ours([], [])
-    assert patches.stills.shape == (0, 3 * 16 * 16)
+    assert patches.pixel_values.shape == (0, 3 * 16 * 16)
     assert patches.grids == ()
 
 

@@ -10,7 +10,7 @@ from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5Model
 from qwen_vla_ros.embodiment.schema import HistorySpec
 from qwen_vla_ros.model.config import NANO
 from qwen_vla_ros.model.image_processing import ImageProcessor
-from qwen_vla_ros.model.inputs import collate, look_up, patches_of, positions_of, stills_on
+from qwen_vla_ros.model.inputs import collate, normalise, patches_of, pixel_values_on, positions_of
 from qwen_vla_ros.model.tokenizer import PromptTokens
 from qwen_vla_ros.policy.qwen_vla import QwenVlaPolicy
 from qwen_vla_ros.prompt.build import build_prompt
@@ -31,7 +31,7 @@ def seen_by(robot, observation):
     prompt = build_prompt(robot, "go")
     patches = patches_of(PROCESSOR, robot, observation, prompt)
     assert len(patches.grids) == prompt.text.count("<image>")
-    return patches.stills.reshape(len(patches.grids), PATCHES, -1)
+    return patches.pixel_values.reshape(len(patches.grids), PATCHES, -1)
 
 
 def tokens(*ids: int) -> PromptTokens:
@@ -43,7 +43,7 @@ def test_every_camera_is_seen_at_its_size_in_the_order_of_the_prompt(aloha):
     seen = seen_by(aloha, observation)
     for values, camera in zip(seen, aloha.file.cameras, strict=True):
         alone = PROCESSOR([observation.images[camera.name]], [(128, 128)], [camera.fit])
-        np.testing.assert_array_equal(values, alone.stills)
+        np.testing.assert_array_equal(values, alone.pixel_values)
 
 
 @pytest.mark.parametrize("fit", ["stretch", "pad"])
@@ -74,7 +74,7 @@ def test_a_history_is_seen_before_the_newest_image_oldest_first(diffbot):
     images = (*observation.history["front"], observation.images["front"])
     assert len(seen) == len(images) == 3
     for values, image in zip(seen, images, strict=True):
-        np.testing.assert_array_equal(values, PROCESSOR([image], [(128, 128)]).stills)
+        np.testing.assert_array_equal(values, PROCESSOR([image], [(128, 128)]).pixel_values)
 
 
 @pytest.mark.slow
@@ -113,18 +113,18 @@ def test_an_observation_of_another_robot_is_an_error(aloha, diffbot):
 def test_looking_the_values_up_elsewhere_gives_the_same_bits(aloha):
     processor = ImageProcessor(NANO.backbone.vision_config, (0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
     patches = patches_of(processor, aloha, aloha.make_example(), build_prompt(aloha, "go"))
-    there = look_up(torch.from_numpy(patches.pixels), torch.from_numpy(processor.levels))
-    np.testing.assert_array_equal(there.numpy(), patches.stills)
-    here = stills_on(patches, torch.device("cpu"))
+    there = normalise(torch.from_numpy(patches.pixels), torch.from_numpy(processor.levels))
+    np.testing.assert_array_equal(there.numpy(), patches.pixel_values)
+    here = pixel_values_on(patches, torch.device("cpu"))
     assert here.dtype == torch.float32
-    np.testing.assert_array_equal(here.numpy(), patches.stills)
+    np.testing.assert_array_equal(here.numpy(), patches.pixel_values)
 
 
 @pytest.mark.gpu
 def test_a_gpu_looks_up_the_same_bits(aloha):
     patches = patches_of(PROCESSOR, aloha, aloha.make_example(), build_prompt(aloha, "go"))
-    there = stills_on(patches, torch.device("cuda"))
-    np.testing.assert_array_equal(there.cpu().numpy(), patches.stills)
+    there = pixel_values_on(patches, torch.device("cuda"))
+    np.testing.assert_array_equal(there.cpu().numpy(), patches.pixel_values)
 
 
 def test_prompts_are_padded_on_the_right_and_images_follow_each_other():
@@ -133,7 +133,9 @@ def test_prompts_are_padded_on_the_right_and_images_follow_each_other():
     assert batch.token_ids.tolist() == [[1, 9, 2, 3], [4, 9, 0, 0]]
     assert batch.is_image.tolist() == [[False, True, False, False], [False, True, False, False]]
     assert batch.mask.tolist() == [[True] * 4, [True, True, False, False]]
-    np.testing.assert_array_equal(batch.stills, np.concatenate([one.stills, two.stills]))
+    np.testing.assert_array_equal(
+        batch.pixel_values, np.concatenate([one.pixel_values, two.pixel_values])
+    )
     assert batch.grids == ((1, 2, 2), (1, 2, 2))
 
 
@@ -141,7 +143,7 @@ def test_one_sample_alone_needs_no_mask_and_no_copy():
     patches = PROCESSOR([np.zeros((32, 32, 3), np.uint8)], [(32, 32)])
     batch = collate([(tokens(1, 9, 2), patches)])
     assert batch.mask is None
-    assert batch.stills.data_ptr() == patches.stills.__array_interface__["data"][0]
+    assert batch.pixel_values.data_ptr() == patches.pixel_values.__array_interface__["data"][0]
 
 
 def test_where_tokens_stand_is_what_the_family_says():

@@ -94,7 +94,7 @@ def test_padded_channels_stay_zero_while_sampling(tiny, batch):
 
 
 def read(model, inputs):
-    return model.backbone(model.backbone.lay_out(inputs), inputs.stills)
+    return model.backbone(model.backbone.lay_out(inputs), inputs.pixel_values)
 
 
 def collate_first(inputs):
@@ -106,6 +106,6 @@ def collate_first(inputs):
         is_image=inputs.is_image[:1, :length],
         positions=inputs.positions[:, :1, :length],
         mask=None,
-        stills=inputs.stills[: sum(rows * columns for _, rows, columns in grids)],
+        pixel_values=inputs.pixel_values[: sum(rows * columns for _, rows, columns in grids)],
         grids=grids,
     )

@@ -47,8 +47,8 @@ def serve(model, prepared, asked, mask, committed=None, seed=0):
     with torch.no_grad():
         layout = model.backbone.lay_out(inputs)
         noise = draw_noise(mask, torch.Generator().manual_seed(seed))
-        context = prepared.read(layout, inputs.stills)
-        return prepared.decide(context, noise, committed).clone()
+        context = prepared.encode(layout, inputs.pixel_values)
+        return prepared.denoise(context, noise, committed).clone()
 
 
 def plain(model, asked, mask, steps, committed=None, seed=0):
@@ -56,7 +56,7 @@ def plain(model, asked, mask, steps, committed=None, seed=0):
     with torch.no_grad():
         noise = draw_noise(mask, torch.Generator().manual_seed(seed))
         inputs = collate([asked])
-        context = model.backbone(model.backbone.lay_out(inputs), inputs.stills)
+        context = model.backbone(model.backbone.lay_out(inputs), inputs.pixel_values)
         schedule = model.decoder.schedule(step_times(steps))
         return decode(model.decoder, context, noise, mask, schedule, committed)
 

@@ -81,9 +81,11 @@ def test_asking_leaves_no_trace_in_what_the_robot_sees(talker):
     inputs = collate([(sample.tokens.prompt, sample.patches)])
     backbone = talker.model.backbone
     with torch.no_grad():
-        before = backbone.read(backbone.lay_out(inputs), inputs.stills)
+        before = backbone.hidden_states(backbone.lay_out(inputs), inputs.pixel_values)
         answer(talker, [picture(), picture(1)], QUESTION, max_new_tokens=4)
-        assert torch.equal(backbone.read(backbone.lay_out(inputs), inputs.stills), before)
+        assert torch.equal(
+            backbone.hidden_states(backbone.lay_out(inputs), inputs.pixel_values), before
+        )
 
 
 @pytest.mark.slow

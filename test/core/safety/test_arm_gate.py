@@ -512,7 +512,7 @@ def test_a_missed_tick_is_a_step_of_the_brake_that_was_sent(armed):
     last = armed.sent[-1]
     command = armed.tick(armed.position + 0.03, periods=3)
     # Two cells passed without a tick; the third goes on from where the controller is by then.
-    assert command.cell == last.cell + 3
+    assert command.slot == last.slot + 3
     braked = last.states[3:5]
     for said, played in zip(command.states[:2], braked, strict=True):
         assert said.position.tobytes() == played.position.tobytes()
@@ -525,7 +525,7 @@ def test_a_missed_tick_is_a_step_of_the_brake_that_was_sent(armed):
 def test_every_command_repeats_what_was_sent_and_ends_at_rest(armed):
     armed.move(ticks=30)
     for before, after in itertools.pairwise(armed.sent[-25:]):
-        assert after.cell == before.cell + 1
+        assert after.slot == before.slot + 1
         assert after.states[:2] == before.states[1:3]
         assert not after.states[-1].velocity.any()
 
@@ -555,11 +555,11 @@ def test_whatever_is_wanted_at_whatever_period_stays_in_the_envelope(seed, make_
     for _ in range(100):
         wanted = rig.position + rng.choice([0.001, 0.1, 0.19]) * rng.uniform(-1, 1, 3)
         before = rig.position
-        cell, periods = rig.now_ns // PERIOD_NS, rng.uniform(0.2, 4.5)
+        slot, periods = rig.now_ns // PERIOD_NS, rng.uniform(0.2, 4.5)
         command = rig.tick(wanted if rng.random() < 0.9 else None, periods=periods)
         if command is not None:
             moved = np.abs(command.position - before)
-            assert (moved <= 1.0 * (command.cell - cell) * PERIOD + 1e-9).all()
+            assert (moved <= 1.0 * (command.slot - slot) * PERIOD + 1e-9).all()
             assert (np.abs(command.position) <= 1.0).all()
     assert rig.interlock.counters.violations == 0
 

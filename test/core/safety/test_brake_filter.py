@@ -84,6 +84,7 @@ def scalar_step(envelope, q, v, wanted, wanted_velocity, dt):
     return [clip(q[j] + stride[j], lo_q[j], hi_q[j]) for j in range(count)]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(seed=seeds)
 def test_any_input_at_any_period_gives_an_allowed_command(seed):

@@ -52,6 +52,7 @@ def wanted_by(attack: str, rng, rig, k: int) -> np.ndarray | None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("attack", ["anywhere", "bang", "edge", "torn"])
 def test_the_set_point_keeps_every_limit_however_late_ticks_and_messages_are(
@@ -122,6 +123,7 @@ def test_a_gate_whose_controllers_want_bare_positions_sends_the_same_curve(make_
 JERK = 2 * LIMITS["acceleration"] / 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ["anywhere", "bang", "torn"])
 def test_a_declared_jerk_is_kept_and_so_is_all_else(make_rig, attack):
     rng = np.random.default_rng(5)

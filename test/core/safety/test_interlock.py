@@ -176,6 +176,7 @@ def test_every_event_in_every_state_leads_where_the_rules_say(state, event):
     assert (bench.level.name, bench.cause) == expected(state, event)
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(sorted(EVENTS)), min_size=1, max_size=60))
 @settings(max_examples=300, deadline=None)
 def test_nothing_but_an_arming_lowers_a_stop_and_nothing_but_time_lowers_a_hold(events):
@@ -198,6 +199,7 @@ def test_nothing_but_an_arming_lowers_a_stop_and_nothing_but_time_lowers_a_hold(
 LATCHED = sorted(set(EVENTS) - {"armed while still", "moves on at rest"})
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(LATCHED), max_size=60))
 @settings(max_examples=300, deadline=None)
 def test_without_an_arming_no_sequence_of_events_leaves_a_stop_nor_changes_its_cause(events):

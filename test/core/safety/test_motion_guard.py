@@ -142,6 +142,7 @@ def test_a_tool_is_no_faster_than_the_least_of_file_and_profile(make, profile, s
     assert refusal.share == pytest.approx(0.99 / 1.25)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**31))
 def test_a_path_that_is_allowed_is_free_all_along(seed):

@@ -35,7 +35,7 @@ class Cell:
     def wait(self, seconds: float) -> None:
         for _ in range(round(seconds * 1e9 / PERIOD_NS)):
             self.now_ns += PERIOD_NS
-            for monitor in self.gate.limb.monitors:
+            for monitor in self.gate.mechanism.monitors:
                 monitor.observe(
                     self.robot.joints,
                     self.home,
@@ -256,7 +256,7 @@ def test_a_cold_answer_moves_nothing_and_the_next_one_begins_with_its_first_row(
     cell.wait(0.5)
     assert cell.level == "OK"
     assert cell.say("policy", "an episode", late_ms=400, slope=0.01) == ""
-    gate = cell.gate.limb._gate
+    gate = cell.gate.mechanism._gate
     cell.wait(0.02)
     first = gate._reference.position - cell.home
     np.testing.assert_allclose(first, 0.0, atol=1e-12)

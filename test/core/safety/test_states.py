@@ -106,7 +106,7 @@ class World:
         )
 
     def report(self):
-        for monitor in self.gate.limb.monitors:
+        for monitor in self.gate.mechanism.monitors:
             monitor.observe(
                 self.names,
                 self.position[: len(self.names)],
@@ -328,6 +328,7 @@ def test_each_state_can_be_reached(state):
     assert WAYS[state]().state == state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("event", "state"), list(itertools.product(EVENTS, WAYS)))
 def test_an_event_leads_where_the_table_says(event, state):
     world = WAYS[state]()
@@ -342,8 +343,9 @@ def test_only_an_arming_leads_out_of_a_stop():
             assert event == "arm, all well for 1 s"
 
 
+@pytest.mark.slow
 def test_whatever_a_gate_can_be_told_is_an_event_of_the_table():
-    for way, event in itertools.product(WAYS.values(), EVENTS.values()):
-        event(way())
+    for event in EVENTS.values():
+        event(armed())
     told = {name for name in vars(RobotGate) if not name.startswith("_")} - {"counters"}
     assert told <= Spy.called

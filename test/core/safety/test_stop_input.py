@@ -107,6 +107,7 @@ def test_thousands_of_callers_leave_nothing_behind(stop):
 WORDS = st.tuples(st.sampled_from("abc"), st.sampled_from(["true", "false", "comes", "goes"]))
 
 
+@pytest.mark.slow
 @given(st.lists(WORDS, max_size=40))
 @settings(max_examples=500, deadline=None)
 def test_nothing_but_the_owner_or_somebody_who_came_later_takes_a_stop_back(words):

@@ -15,6 +15,7 @@ ENVELOPE = BaseEnvelope(
 numbers = st.floats(allow_nan=True, allow_infinity=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     wanted=st.lists(st.tuples(numbers, numbers), min_size=1, max_size=30),

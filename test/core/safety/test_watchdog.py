@@ -2,7 +2,7 @@
 
 import pytest
 
-from qwen_vla_ros.safety.watchdog import ClockGuard, Freshness, Lasting, judge_stamp
+from qwen_vla_ros.safety.watchdog import ClockGuard, Debounce, Freshness, judge_stamp
 
 SECOND = 10**9
 
@@ -42,12 +42,12 @@ def test_what_never_came_is_stale():
 
 
 def test_a_finding_lasts_only_without_a_break():
-    lasting = Lasting(SECOND)
-    assert not lasting.stands(0, is_so=True)
-    assert not lasting.stands(SECOND - 1, is_so=True)
-    assert lasting.stands(SECOND, is_so=True)
-    assert not lasting.stands(SECOND + 1, is_so=False)
-    assert not lasting.stands(SECOND + 2, is_so=True)
+    debounce = Debounce(SECOND)
+    assert not debounce.holds(0, is_so=True)
+    assert not debounce.holds(SECOND - 1, is_so=True)
+    assert debounce.holds(SECOND, is_so=True)
+    assert not debounce.holds(SECOND + 1, is_so=False)
+    assert not debounce.holds(SECOND + 2, is_so=True)
 
 
 @pytest.mark.parametrize("jump_s", [-3600.0, -0.2, 0.2, 3600.0])

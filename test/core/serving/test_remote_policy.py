@@ -6,6 +6,7 @@ import resource
 import socket
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -194,11 +195,12 @@ def saying(keep):
 
     def start(*messages: bytes | str, after: tuple[bytes | str, ...] = ()) -> ServerAddress:
         def converse(connection):
-            for message in messages:
-                connection.send(message)
             answers = iter(after)
-            for _ in connection:
-                connection.send(next(answers, b""))
+            with suppress(websockets.exceptions.ConnectionClosed):  # the client may be cut off
+                for message in messages:
+                    connection.send(message)
+                for _ in connection:
+                    connection.send(next(answers, b""))
 
         server = websockets.sync.server.serve(converse, "127.0.0.1", 0)
         threading.Thread(target=server.serve_forever, daemon=True).start()

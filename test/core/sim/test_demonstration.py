@@ -78,6 +78,7 @@ def test_a_shard_holds_those_that_succeed_and_counts_all(diffbot, tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.slow
 def test_the_pictures_are_those_that_the_robot_would_see(drawn):
     embodiment, robot, renderer, qpos, objects = drawn
     pictures = renderer.render(qpos, objects)

@@ -37,6 +37,7 @@ def seconds(stamp_ns):
     return (stamp_ns - BEGIN_NS) * 1e-9
 
 
+@pytest.mark.slow
 def test_the_first_question_commits_nothing_and_the_next_ones_do(asked):
     assert asked[0][1] is None
     moving = [committed for stamp_ns, committed in asked[1:] if seconds(stamp_ns) < 1.9]

@@ -36,7 +36,7 @@ def test_prompts_and_pictures_are_those_of_serving(spots, reader):
     assert batch.inputs.token_ids[0][mask[0]].tolist() == expected.tolist()
     np.testing.assert_array_equal(batch.pixels.numpy(), patches.pixels)
     there = batch.to(torch.device("cpu"), torch.from_numpy(reader.images.levels))
-    np.testing.assert_array_equal(there.inputs.stills.numpy(), patches.stills)
+    np.testing.assert_array_equal(there.inputs.pixel_values.numpy(), patches.pixel_values)
     assert batch.mask.any(dim=2).sum() == 8
     assert batch.kinds == ("diffbot_sim drive",)
 

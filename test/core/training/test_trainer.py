@@ -25,6 +25,7 @@ def weights(trainer):
     return torch.cat([p.detach().flatten() for p in trainer.mean.parameters()])
 
 
+@pytest.mark.slow
 def test_a_run_that_was_ended_goes_on_to_the_same_bits(spots, reader, make_trainer, tmp_path):
     whole = make_trainer()
     whole.run(stream(spots, reader), 4, quiet)

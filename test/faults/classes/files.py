@@ -262,7 +262,7 @@ def persuasion(rng, name):
     gate = RobotGate(ours)
     after = json.dumps(load_embodiment(name).file.model_dump(mode="json"), sort_keys=True)
     plain = Rig(name).limits
-    envelope = gate.limb._gate._envelope
+    envelope = gate.mechanism._gate._envelope
     same = np.array_equal(envelope.velocity, plain.velocity)
     same &= np.array_equal(envelope.acceleration, plain.acceleration)
     return Outcome("" if same and before == after else "the limits are not the same")

@@ -105,26 +105,28 @@ class Backbone(nn.Module):
             vision=vision,
         )
 
-    def read(self, layout: Layout, stills: Tensor, layer: int | None = None) -> Tensor:
+    def hidden_states(
+        self, layout: Layout, pixel_values: Tensor, layer: int | None = None
+    ) -> Tensor:
         """Return the hidden states of a layer, the last one if `None`; (B, L, D).
 
         Args:
             layout: Of the prompts.
-            stills: One frame of every patch of their images; (P, 3 patch^2).
+            pixel_values: One frame of every patch of their images; (P, 3 patch^2).
             layer: See `Language.forward`.
         """
         tokens = layout.embedded
         if layout.vision is not None:
             # Where half precision is left to autocast, these are halves and embeddings are whole.
-            seen = self.model.visual(stills, layout.vision).to(tokens.dtype)  # (V, D)
+            seen = self.model.visual(pixel_values, layout.vision).to(tokens.dtype)  # (V, D)
             flat = tokens.flatten(0, 1).index_copy(0, layout.image_places, seen)
             tokens = flat.view_as(tokens)
         hidden: Tensor = self.model.language_model(tokens, layout.rotate, layer)
         return hidden
 
-    def forward(self, layout: Layout, stills: Tensor) -> Context:
+    def forward(self, layout: Layout, pixel_values: Tensor) -> Context:
         """Read images (P, 3 patch^2) at their places in the prompts, for the decoder."""
-        hidden = self.read(layout, stills, self.context_layer)
+        hidden = self.hidden_states(layout, pixel_values, self.context_layer)
         return Context(hidden, layout.positions, layout.mask)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -155,7 +157,11 @@ def in_family_words(inputs: Inputs, config: Qwen3_5Config) -> dict[str, Tensor]:
         words["attention_mask"] = inputs.mask.int()
     if inputs.grids:
         frames: Any = vision_of(config).temporal_patch_size
-        film = inputs.stills.view(len(inputs.stills), 3, 1, -1).repeat(1, 1, frames, 1).flatten(1)
+        film = (
+            inputs.pixel_values.view(len(inputs.pixel_values), 3, 1, -1)
+            .repeat(1, 1, frames, 1)
+            .flatten(1)
+        )
         grids = torch.tensor(inputs.grids, device=film.device)
         words |= {"pixel_values": film, "image_grid_thw": grids}
     return words

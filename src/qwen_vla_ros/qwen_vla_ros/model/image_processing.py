@@ -51,7 +51,7 @@ class Patches:
     processor: ImageProcessor
 
     @cached_property
-    def stills(self) -> npt.NDArray[np.float32]:
+    def pixel_values(self) -> npt.NDArray[np.float32]:
         """Normalised pixels, one frame; (P, 3 * patch * patch), float32."""
         return self.processor.normalize(self.pixels)
 
@@ -138,14 +138,14 @@ class ImageProcessor:
     def normalize(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Look up what every pixel is worth; (P, 3, patch, patch) -> (P, 3 * patch * patch)."""
         count, area = len(pixels), self.patch_px**2
-        stills = np.empty((count, COLOURS, area), np.float32)
+        pixel_values = np.empty((count, COLOURS, area), np.float32)
         if count:
             # OpenCV writes where it is told, also into rows with gaps between them.
             colours = pixels.reshape(count, COLOURS, area)
             for colour in range(COLOURS):
                 levels = self.levels[colour : colour + 1]
-                cv2.LUT(colours[:, colour], levels, stills[:, colour])
-        return stills.reshape(count, COLOURS * area)
+                cv2.LUT(colours[:, colour], levels, pixel_values[:, colour])
+        return pixel_values.reshape(count, COLOURS * area)
 
     def save(self, path: Path) -> None:
         """Write the family's `preprocessor_config.json`."""

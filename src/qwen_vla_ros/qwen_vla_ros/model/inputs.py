@@ -30,8 +30,8 @@ class Inputs:
         is_image: True where an image feature takes the place of the token's embedding; (B, L).
         positions: Time, height and width row of every token, zero where padded; (3, B, L).
         mask: True where a token is real; (B, L). `None` when all are.
-        stills: Normalised pixels, one frame of every patch, images in the order of their places;
-            (P, 3 * patch * patch).
+        pixel_values: Normalised pixels, one frame of every patch, images in the order of their
+            places; (P, 3 * patch * patch).
         grids: Frames, rows and columns of patches per image.
     """
 
@@ -39,7 +39,7 @@ class Inputs:
     is_image: Tensor
     positions: Tensor
     mask: Tensor | None
-    stills: Tensor
+    pixel_values: Tensor
     grids: tuple[Grid, ...]
 
     def to(self, device: torch.device) -> Inputs:
@@ -72,19 +72,19 @@ def patches_of(
     )
 
 
-def stills_on(patches: Patches, device: torch.device) -> Tensor:
-    """Return the patches' `stills` on a device; (P, 3 * patch * patch), float32.
+def pixel_values_on(patches: Patches, device: torch.device) -> Tensor:
+    """Return the patches' `pixel_values` on a device; (P, 3 * patch * patch), float32.
 
     A GPU is sent bytes, a quarter of what the normalised pixels take, and looks up the same
     values itself.
     """
     if device.type == "cpu":
-        return torch.from_numpy(patches.stills)
+        return torch.from_numpy(patches.pixel_values)
     levels = torch.from_numpy(patches.processor.levels).to(device)
-    return look_up(torch.from_numpy(patches.pixels).to(device), levels)
+    return normalise(torch.from_numpy(patches.pixels).to(device), levels)
 
 
-def look_up(pixels: Tensor, levels: Tensor) -> Tensor:
+def normalise(pixels: Tensor, levels: Tensor) -> Tensor:
     """Return what every pixel is worth; (P, 3, patch, patch) -> (P, 3 * patch * patch)."""
     colours = torch.arange(COLOURS, device=pixels.device)[:, None]
     return levels[colours, pixels.flatten(2).int()].flatten(1)
@@ -105,8 +105,8 @@ def collate(
         samples: Prompts and the patches of their images.
         multiple: Pad to a multiple of this many tokens, so that prompts of about one length have
             the same shapes; then there is always a mask. `None` pads to the longest.
-        as_bytes: Leave `stills` empty: the caller sends the pixels as bytes, a quarter of the
-            size, and looks them up where they arrive.
+        as_bytes: Leave `pixel_values` empty: the caller sends the pixels as bytes, a quarter of
+            the size, and normalises them where they arrive.
     """
     length = max(len(tokens.ids) for tokens, _ in samples)
     length += -length % (multiple or 1)
@@ -118,13 +118,15 @@ def collate(
         ids[row, real], is_image[row, real], mask[row, real] = tokens.ids, tokens.is_image, True
         merge = patches.processor.vision.spatial_merge_size
         positions[:, row, real] = positions_of(tokens, patches.grids, merge)
-    stills = [np.empty(0)] if as_bytes else [patches.stills for _, patches in samples]
+    pixel_values = [np.empty(0)] if as_bytes else [patches.pixel_values for _, patches in samples]
     return Inputs(
         token_ids=torch.from_numpy(ids),
         is_image=torch.from_numpy(is_image),
         positions=torch.from_numpy(positions),
         mask=None if multiple is None and mask.all() else torch.from_numpy(mask),
-        stills=torch.from_numpy(stills[0] if len(stills) == 1 else np.concatenate(stills)),
+        pixel_values=torch.from_numpy(
+            pixel_values[0] if len(pixel_values) == 1 else np.concatenate(pixel_values)
+        ),
         grids=tuple(grid for _, patches in samples for grid in patches.grids),
     )
 

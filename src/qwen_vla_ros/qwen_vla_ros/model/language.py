@@ -146,7 +146,7 @@ class DeltaNet(nn.Module):
         beta = self.in_proj_b(x).sigmoid()
         pace = -self.A_log.float().exp()
         decay = pace * functional.softplus(self.in_proj_a(x).float() + self.dt_bias)
-        recalled = recall(query, key, value, decay, beta).float()  # (B, L, N, E)
+        recalled = apply_delta_rule(query, key, value, decay, beta).float()  # (B, L, N, E)
         normal = self.norm(recalled).flatten(2).to(x.dtype)
         answer: Tensor = self.out_proj(normal * functional.silu(self.in_proj_z(x)))
         return answer
@@ -202,7 +202,9 @@ def convolve(x: Tensor, taps: Tensor) -> Tensor:
     return functional.silu(total)
 
 
-def recall(query: Tensor, key: Tensor, value: Tensor, decay: Tensor, beta: Tensor) -> Tensor:
+def apply_delta_rule(
+    query: Tensor, key: Tensor, value: Tensor, decay: Tensor, beta: Tensor
+) -> Tensor:
     """Return what the gated delta rule reads; see `gated_delta_rule`."""
     if query.is_cuda and beta.dtype == torch.bfloat16 and HAS_DELTA_KERNEL:
         # The family's function is flash-linear-attention's, where that is installed. It takes no

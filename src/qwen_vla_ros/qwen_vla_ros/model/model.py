@@ -15,8 +15,8 @@ from qwen_vla_ros.model.action_decoder import ActionDecoder, Context
 from qwen_vla_ros.model.backbone import Backbone, Layout
 from qwen_vla_ros.model.config import ModelConfig
 from qwen_vla_ros.model.family import text_of
+from qwen_vla_ros.model.graph_cache import GraphCache, Recorder
 from qwen_vla_ros.model.inputs import Inputs
-from qwen_vla_ros.model.recorded import Recorded, Recorder
 from qwen_vla_ros.model.sampling import Committed, decode, step_times
 
 
@@ -48,7 +48,7 @@ class QwenVla(nn.Module):
             frozen: True where a row is clean and its time 0, whatever t is; (B, H). `None`: no
                 row is.
         """
-        context = self.backbone(self.backbone.lay_out(inputs), inputs.stills)
+        context = self.backbone(self.backbone.lay_out(inputs), inputs.pixel_values)
         velocity: Tensor = self.decoder(
             context, actions, t, step_mask=mask.any(dim=2), frozen=frozen
         )
@@ -86,28 +86,28 @@ class PreparedModel:
             model: On the device where it shall run; its weights must not change any more.
             mask: True where an action is real; (1, H, K).
             steps: Euler steps.
-            record: Records calls, see `Recorded`; `None` computes each as it is called.
+            record: Records calls, see `GraphCache`; `None` computes each as it is called.
         """
         self._model, self._mask = model, mask
         self._schedule = model.decoder.schedule(step_times(steps))
         self.is_recorded = record is not None
-        self._read: Callable[[Layout, Tensor], Context] = model.backbone
-        self._decide: Callable[[None, Context, Tensor, Committed | None], Tensor] = self._decode
+        self._encode: Callable[[Layout, Tensor], Context] = model.backbone
+        self._denoise: Callable[[None, Context, Tensor, Committed | None], Tensor] = self._decode
         if record is not None:
-            self._read = Recorded(model.backbone, record)
-            self._decide = Recorded(self._decode, record)
+            self._encode = GraphCache(model.backbone, record)
+            self._denoise = GraphCache(self._decode, record)
 
-    def read(self, layout: Layout, stills: Tensor) -> Context:
+    def encode(self, layout: Layout, pixel_values: Tensor) -> Context:
         """Return what the decoder is told of (P, 3 patch^2); it holds until the next call."""
         with torch.no_grad():
-            return self._read(layout, stills)
+            return self._encode(layout, pixel_values)
 
-    def decide(self, context: Context, noise: Tensor, committed: Committed | None) -> Tensor:
+    def denoise(self, context: Context, noise: Tensor, committed: Committed | None) -> Tensor:
         """Return the normalised actions (1, H, K) that noise of that shape becomes."""
         if committed is not None and committed.method == "guidance":
             # Follows a gradient in every step, which is no fixed list of kernels.
             return self._decode(None, context, noise, committed)
-        return self._decide(None, context, noise, committed)
+        return self._denoise(None, context, noise, committed)
 
     def _decode(
         self, _: None, context: Context, noise: Tensor, committed: Committed | None

@@ -74,17 +74,17 @@ class Vision(nn.Module):
             groups=tuple((len(list(run)), size) for size, run in groupby(sizes)),
         )
 
-    def forward(self, stills: Tensor, layout: VisionLayout) -> Tensor:
+    def forward(self, pixel_values: Tensor, layout: VisionLayout) -> Tensor:
         """Return the tokens of the images.
 
         Args:
-            stills: One frame of every patch; (P, 3 patch^2).
+            pixel_values: One frame of every patch; (P, 3 patch^2).
             layout: Of these images.
 
         Returns:
             One feature per token, images in order; (V, width of the language model).
         """
-        x = self.patch_embed(stills) + layout.embedded  # (P, D)
+        x = self.patch_embed(pixel_values) + layout.embedded  # (P, D)
         for block in self.blocks:
             x = block(x, layout)
         seen: Tensor = self.merger(x)
@@ -130,13 +130,13 @@ class PatchEmbed(nn.Module):
         frames: Any = config.temporal_patch_size
         self.proj = nn.Conv3d(3, config.hidden_size, (frames, patch, patch))
 
-    def forward(self, stills: Tensor) -> Tensor:
+    def forward(self, pixel_values: Tensor) -> Tensor:
         """(P, 3 patch^2), one frame -> (P, D)."""
         # An image is a still film: every frame in a patch is the same, so their kernels add up.
         # And a kernel as large as its input is a matrix product, which takes a fifth of the time.
         weight = self.proj.weight
         kernel = weight.float().sum(dim=2).flatten(1).to(weight.dtype)
-        return functional.linear(stills.to(kernel.dtype), kernel, self.proj.bias)
+        return functional.linear(pixel_values.to(kernel.dtype), kernel, self.proj.bias)
 
 
 class VisionBlock(nn.Module):

@@ -71,10 +71,10 @@ class GateNode(ManagedNode):
         self._made = RobotGate(self._embodiment, find_profile(self._settings.profile))
         self._outputs = gate_outputs(self, self._embodiment, self._made.stop)
         self._switch = ControllerSwitch(self, self._embodiment)
-        self._listen_to_sensors(self._made.limb)
+        self._listen_to_sensors(self._made.mechanism)
         lost = self._settings.restarted_after
         self._report = SafetyReport(self, self._embodiment.name, self._made, lost)
-        self._chunks = self.create_ear(ActionChunkMessage, CHUNK_TOPIC, CHUNKS)
+        self._chunks = self.create_attributed_subscription(ActionChunkMessage, CHUNK_TOPIC, CHUNKS)
         self._stops = StopInputs(self, self._embodiment, self._made)
         self._policies = Publishers(self, CHUNK_TOPIC)
         self._sources = [StateSource(self, each) for each in self._embodiment.file.state]
@@ -94,7 +94,7 @@ class GateNode(ManagedNode):
             output.require_ready()
         self._switch.require_ready()
         # What is stamped by another clock is not taken in, and would be called missing.
-        why_not = self._gate.clock.why_not or self._gate.limb.missing(time.monotonic_ns())
+        why_not = self._gate.clock.why_not or self._gate.mechanism.missing(time.monotonic_ns())
         if why_not:
             raise NotReadyError(why_not)
 
@@ -102,7 +102,7 @@ class GateNode(ManagedNode):
         """Brake; the ticks go on until the robot rests."""
         self._left_s = time.monotonic()
         self._gate.stop(Cause("deactivated", "the gate was deactivated"))
-        self._gate.limb.clear()
+        self._gate.mechanism.clear()
 
     def on_teardown(self) -> None:
         """Undo `on_setup`, unless the robot has not come to rest yet (F9).
@@ -122,20 +122,20 @@ class GateNode(ManagedNode):
 
     def at_rest(self) -> bool:
         """Whether the robot rests, as commanded and as measured."""
-        return self._made is None or self._made.limb.is_at_rest
+        return self._made is None or self._made.mechanism.is_at_rest
 
     # Inputs ----------------------------------------------------------------------------------
 
-    def _listen_to_sensors(self, limb: Arms | Base) -> None:
+    def _listen_to_sensors(self, mechanism: Arms | Base) -> None:
         self._max_age_s = {each.topic: each.max_age_s for each in self._embodiment.file.state}
         for output in self._embodiment.file.command.outputs:
             listen_to_clock(self, output, self._on_stamp)
-        if isinstance(limb, Base):
+        if isinstance(mechanism, Base):
             self.create_subscription(
-                Odometry, limb.topic, partial(self._on_odometry, limb), SENSOR
+                Odometry, mechanism.topic, partial(self._on_odometry, mechanism), SENSOR
             )
             return
-        for monitor in limb.monitors:
+        for monitor in mechanism.monitors:
             callback = partial(self._on_joint_state, monitor)
             self.create_subscription(JointState, monitor.topic, callback, SENSOR)
 

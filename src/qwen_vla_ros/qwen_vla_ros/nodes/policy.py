@@ -16,7 +16,7 @@ from std_msgs.msg import String
 
 from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.errors import NotReadyError
-from qwen_vla_ros.execution.succession import Succession
+from qwen_vla_ros.execution.replanner import Replanner
 from qwen_vla_ros.load_policy import load_policy
 from qwen_vla_ros.observation.buffer import Gap
 from qwen_vla_ros.options import NodeOptions, PolicyOptions
@@ -66,7 +66,7 @@ class PolicyNode(ManagedNode):
         """Load the embodiment and the policy, then listen."""
         self._embodiment = load_embodiment(self._settings.embodiment)
         policy = load_policy(self._settings, self._embodiment, sees_scene=True)()
-        self._succession = Succession.from_embodiment(self._embodiment)
+        self._replanner = Replanner.from_embodiment(self._embodiment)
         self._sensors = Sensors(
             self,
             self._embodiment,
@@ -117,7 +117,7 @@ class PolicyNode(ManagedNode):
         self._gate_presence.hear()
         is_playing = message.level < SafetyState.HOLD
         with self._lock:
-            self._succession.on_gate(is_playing=is_playing, rejected=message.chunks_rejected)
+            self._replanner.on_gate(is_playing=is_playing, rejected=message.chunks_rejected)
         if self._episode is not None:
             self._episode.gate = message
 
@@ -132,7 +132,7 @@ class PolicyNode(ManagedNode):
         nowhere = np.zeros(len(self._embodiment.channels))
         prompt = build_prompt(self._embodiment, goal.request.instruction, nowhere)
         self._instruction.publish(String(data=prompt.instruction))
-        self._succession.restart()
+        self._replanner.restart()
         self._sensors.begin_episode()
         self._episode = Episode(
             goal=goal, prompt=prompt, time_limit_s=float(goal.request.time_limit_s)
@@ -151,7 +151,7 @@ class PolicyNode(ManagedNode):
             self._ask(episode)
 
     def _ask(self, episode: Episode) -> None:
-        if not self._succession.is_due(self.now_ns()):
+        if not self._replanner.is_due(self.now_ns()):
             return
         sample = self._sensors.sample()
         if isinstance(sample, Gap):
@@ -172,7 +172,7 @@ class PolicyNode(ManagedNode):
             prompt,
             episode.id,
             is_first=episode.chunks == 0,
-            committed=self._succession.committed(sample.stamp_ns),
+            committed=self._replanner.committed(sample.stamp_ns),
         )
 
     def _on_answer(self, answer: Answer) -> None:
@@ -188,8 +188,8 @@ class PolicyNode(ManagedNode):
             now_ns, begin_s = self.now_ns(), time.monotonic()
             total = {"infer": answer.seconds, "age": (now_ns - answer.chunk.stamp_ns) / 1e9}
             timings = {**self._sensing, **answer.chunk.timings, **total}
-            lateness = self._succession.lateness(answer.chunk, now_ns)
-            self._succession.on_chunk(answer.chunk, now_ns, answer.seconds)
+            lateness = self._replanner.lateness(answer.chunk, now_ns)
+            self._replanner.on_chunk(answer.chunk, now_ns, answer.seconds)
             if lateness:
                 # The gate would reject it, and stop for good after three; so it only holds.
                 self._latencies.add(timings)
@@ -226,7 +226,7 @@ class PolicyNode(ManagedNode):
         episode = self._episode
         sample = self._sensors.sample()
         with self._lock:
-            warning = "" if episode is None else self._succession.shortage()
+            warning = "" if episode is None else self._replanner.shortage()
             if isinstance(sample, Gap):
                 warning = sample.reason
             doing = "idle" if episode is None else episode.prompt.instruction

@@ -18,10 +18,10 @@ from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.errors import CheckpointError
 from qwen_vla_ros.model.backbone import Layout
 from qwen_vla_ros.model.compute import AUTO, device_of, dtype_of
+from qwen_vla_ros.model.graph_cache import Recorder, record_on_gpu
 from qwen_vla_ros.model.image_processing import Patches
-from qwen_vla_ros.model.inputs import collate, patches_of, stills_on
+from qwen_vla_ros.model.inputs import collate, patches_of, pixel_values_on
 from qwen_vla_ros.model.model import PreparedModel
-from qwen_vla_ros.model.recorded import Recorder, record_on_gpu
 from qwen_vla_ros.model.sampling import Committed, draw_noise
 from qwen_vla_ros.policy.suitability import (
     check_image_sizes,
@@ -186,15 +186,15 @@ class QwenVlaPolicy:
         with torch.no_grad():
             patches = patches_of(self._images, self._embodiment, observation, prompt)
             layout = self._layout(prompt.text, patches)
-            stills = stills_on(patches, self._device)
+            pixel_values = pixel_values_on(patches, self._device)
             settled = self._settled(committed)
             noise = draw_noise(self._mask, self._generator, temperature=self._temperature)
             self._wait()
             preprocessed = time.perf_counter()
-            context = self._model.read(layout, stills)
+            context = self._model.encode(layout, pixel_values)
             self._wait()
             understood = time.perf_counter()
-            decoded = self._model.decide(context, noise, settled)
+            decoded = self._model.denoise(context, noise, settled)
             normalized = decoded[0, :, : len(self._embodiment.channels)].cpu().numpy()
         if not np.isfinite(normalized).all():
             raise CheckpointError("the model's actions are not finite; its weights are of no use.")

@@ -209,14 +209,16 @@ class ManagedNode(SturdyNode):
             self.get_logger().error(sentence)
 
     def _entities(self) -> set[Any]:
-        heard = (ear.subscription for ear in self.ears)
+        heard = (each.subscription for each in self.attributed)
         taken = (*self.subscriptions, *self.services, *self.clients, *self.timers)
         return {*self.publishers, *heard, *taken}
 
     def _destroy_what_setup_made(self) -> None:
         for entity in self._entities() - self._before_setup:
             self._destroy_entity(entity)
-        self.ears = [ear for ear in self.ears if ear.subscription in self._before_setup]
+        self.attributed = [
+            each for each in self.attributed if each.subscription in self._before_setup
+        ]
 
     def _destroy_entity(self, entity: Any) -> None:
         destroyers = {

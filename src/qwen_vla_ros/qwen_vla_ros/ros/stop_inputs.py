@@ -59,8 +59,8 @@ class StopInputs:
         """Tell the gate who is there, and what was said since the last call."""
         for each in self._inputs:
             self._gate.on_stop_publishers(each.publishers.look(), each.name)
-            for ear in each.ears:
-                for message, source in ear.take():
+            for subscription in each.attributed:
+                for message, source in subscription.take():
                     self._gate.on_stop_input(
                         is_asserted=each.is_asserted(message),
                         steady_ns=time.monotonic_ns(),
@@ -82,19 +82,23 @@ class _Input:
         self.is_asserted = is_asserted
         self.publishers = Publishers(node, topic)
         # The quality of service matches every publisher of a stop.
-        self.ears = [node.create_ear(message_class(type_name), topic, STOP)]
+        self.attributed = [
+            node.create_attributed_subscription(message_class(type_name), topic, STOP)
+        ]
 
     def listen_for_latched(self) -> None:
         """Hear latched publishers too, once there is one.
 
         With any other publisher such a subscription does not match, and both sides would complain.
         """
-        if len(self.ears) > 1:
+        if len(self.attributed) > 1:
             return
         infos = self.node.get_publishers_info_by_topic(self.node.resolve_topic_name(self.topic))
         if any(info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for info in infos):
-            self.ears.append(
-                self.node.create_ear(message_class(self.type), self.topic, LATCHED_STOP)
+            self.attributed.append(
+                self.node.create_attributed_subscription(
+                    message_class(self.type), self.topic, LATCHED_STOP
+                )
             )
 
 

@@ -13,7 +13,7 @@ from rclpy.service import Service
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
-from qwen_vla_ros.ros.ear import Ear
+from qwen_vla_ros.ros.attributed_subscription import AttributedSubscription
 
 BROKEN_IS_SAID_S = 1.0
 """A callback that fails again and again is told to the log this often (L5)."""
@@ -23,11 +23,11 @@ class SturdyNode(LifecycleNode):
     """Guards the callbacks of its timers, subscriptions and services.
 
     Attributes:
-        ears: Subscriptions that no executor takes from.
+        attributed: Subscriptions that no executor takes from.
     """
 
     def __init__(self, name: str) -> None:
-        self.ears: list[Ear] = []
+        self.attributed: list[AttributedSubscription] = []
         super().__init__(name)
         for service in self.services:
             service.callback = self.answering(service.callback)
@@ -35,16 +35,18 @@ class SturdyNode(LifecycleNode):
     def on_broken(self, what: str) -> None:
         """Take in that a callback failed; it is called again when its time comes."""
 
-    def create_ear(self, message_type: type, topic: str, qos: QoSProfile) -> Ear:
+    def create_attributed_subscription(
+        self, message_type: type, topic: str, qos: QoSProfile
+    ) -> AttributedSubscription:
         """Create a subscription that tells who published, and is taken from when it suits."""
-        ear = Ear(self, message_type, topic, qos)
-        self.ears.append(ear)
-        return ear
+        subscription = AttributedSubscription(self, message_type, topic, qos)
+        self.attributed.append(subscription)
+        return subscription
 
     @property
     def subscriptions(self) -> Iterator[Subscription]:
         """The subscriptions that an executor takes from."""
-        hidden = {ear.subscription for ear in self.ears}
+        hidden = {each.subscription for each in self.attributed}
         yield from (each for each in super().subscriptions if each not in hidden)
 
     def create_subscription(

@@ -26,7 +26,7 @@ from qwen_vla_ros.types import FloatArray
 FAR = 1e6
 """rad or m; further away is just as wrong, and differences cannot overflow."""
 LEAD = 2
-"""Knots ahead of the one at which a tick's cell begins: the next one was sent before, so that a
+"""Knots ahead of the one at which a tick's slot begins: the next one was sent before, so that a
 message may be a whole period on its way and change nothing that is being played."""
 SMOOTH_LEAD = 3
 """The same where a jerk is declared: then a knot is known only with the command after its own."""
@@ -44,7 +44,7 @@ class State:
     velocity: FloatArray
 
     def knot(self, period_s: float) -> FloatArray:
-        """Return where the played curve is when the command's cell begins, at its speed.
+        """Return where the played curve is when the command's slot begins, at its speed.
 
         Between two such knots a controller's cubic is a parabola of the acceleration that the
         filter allowed: the curve is the quadratic B-spline of the commands, and lies in their
@@ -64,23 +64,23 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class JointCommand:
-    """The curve that the joints follow from the beginning of this cell on, until they rest.
+    """The curve that the joints follow from the beginning of this slot on, until they rest.
 
     Attributes:
-        cell: Index of the first state on the grid of periods.
+        slot: Index of the first state on the grid of periods.
         states: What was sent before (two states), what is new, and the brake that follows if
             nothing else does; the last one is at rest.
         lead: How many states were sent before; SMOOTH_LEAD where a jerk is declared.
     """
 
-    cell: int
+    slot: int
     states: tuple[State, ...]
     lead: int = LEAD
 
     @classmethod
-    def at_rest(cls, position: FloatArray, cell: int, lead: int = LEAD) -> Self:
+    def at_rest(cls, position: FloatArray, slot: int, lead: int = LEAD) -> Self:
         """Return the command to stay at `position` (J,)."""
-        return cls(cell, (State(position, np.zeros_like(position)),) * (lead + 1), lead)
+        return cls(slot, (State(position, np.zeros_like(position)),) * (lead + 1), lead)
 
     @property
     def newest(self) -> State:
@@ -103,11 +103,11 @@ class JointCommand:
         return any(state.velocity.any() for state in self.states[: self.lead + 1])
 
     def next_knot(self, period_s: float) -> FloatArray:
-        """Return where the controller is when the next cell begins, shape (J,)."""
+        """Return where the controller is when the next slot begins, shape (J,)."""
         return self.knots(period_s)[1].position
 
     def knots(self, period_s: float) -> list[State]:
-        """Return place and speed of the curve at the beginning of every cell from this one on."""
+        """Return place and speed of the curve at the beginning of every slot from this one on."""
         if self.lead == LEAD:
             return [State(state.knot(period_s), state.velocity) for state in self.states]
         after = (*self.states[1:], self.states[-1])
@@ -122,7 +122,7 @@ class JointCommand:
         """Return what some joints are to do, on the clock of the controllers."""
         i, period_ns = envelope.indices(joints), round(period_s * NS_PER_S)
         return JointTrajectory(
-            start_ns=self.cell * period_ns,
+            start_ns=self.slot * period_ns,
             joints=joints,
             points=tuple(
                 TrajectoryPoint(
@@ -138,8 +138,8 @@ class JointCommand:
 class ArmGate(Gate[JointCommand]):
     """The gate of joints: what is wanted is the position (J,) of the newest state.
 
-    Time is a grid of periods. The tick in cell k plans state k + 2; a second tick in a cell plans
-    nothing, and a cell without a tick is one step of the brake that the last command ended with.
+    Time is a grid of periods. The tick in slot k plans state k + 2; a second tick in a slot plans
+    nothing, and a slot without a tick is one step of the brake that the last command ended with.
     So what is planned is what is played, whenever the ticks come.
     """
 
@@ -166,7 +166,7 @@ class ArmGate(Gate[JointCommand]):
         self._monitors = tuple(monitors)
         self._filter = BrakeFilter(envelope)
         self._lead = LEAD if envelope.jerk is None else SMOOTH_LEAD
-        self._cell = 0
+        self._slot = 0
         self._reference: JointCommand | None = None
         self._wanted: FloatArray | None = None
         self._policy = PolicyMonitor(envelope.velocity, period_s)
@@ -241,7 +241,7 @@ class ArmGate(Gate[JointCommand]):
         self, now_ns: int, steady_ns: int, wanted: FloatArray | None, *, is_silent: bool = False
     ) -> JointCommand | None:
         """Decide what to command now; see `Gate`. `wanted` is for `wanted_at(now_ns)`."""
-        self._cell = now_ns // round(self._period_s * NS_PER_S)
+        self._slot = now_ns // round(self._period_s * NS_PER_S)
         return super().tick(now_ns, steady_ns, wanted, is_silent=is_silent)
 
     def wanted_at(self, now_ns: int) -> int:
@@ -262,7 +262,7 @@ class ArmGate(Gate[JointCommand]):
         if measured is None:
             raise ValueError("armed before every joint was measured")
         self._reference = JointCommand.at_rest(
-            self._envelope.settle(measured), self._cell, self._lead
+            self._envelope.settle(measured), self._slot, self._lead
         )
         self._wanted = None
         self._is_moved = False
@@ -282,13 +282,13 @@ class ArmGate(Gate[JointCommand]):
         if self._reference is None:
             raise ValueError("a gate that was never armed has no command")
         last = self._caught_up(self._reference)
-        if last.cell == self._cell:  # a second tick in this cell
+        if last.slot == self._slot:  # a second tick in this slot
             return Proposal(last, 0, is_limited=False)
         before = last.newest
         step = self._step(before, wanted)
         ahead, refused = self._allowed(before, step, is_braking=wanted is None)
         return Proposal(
-            JointCommand(self._cell, (*last.states[1 : self._lead + 1], *ahead), self._lead),
+            JointCommand(self._slot, (*last.states[1 : self._lead + 1], *ahead), self._lead),
             self._envelope.count_violations(
                 before.position, before.velocity, ahead[0].position, self._period_s
             ),
@@ -300,19 +300,19 @@ class ArmGate(Gate[JointCommand]):
         self._reference = command
 
     def _caught_up(self, command: JointCommand) -> JointCommand:
-        """Return what was played up to the cell before this one: a missed cell is a brake step."""
-        missed = self._cell - command.cell - 1
+        """Return what was played up to the slot before this one: a missed slot is a brake step."""
+        missed = self._slot - command.slot - 1
         if missed > 0:
             self._wanted = None  # what is wanted now is no continuation
         if missed > MOST_MISSED:
-            return JointCommand(self._cell - 1, command.states[-1:] * (self._lead + 1), self._lead)
+            return JointCommand(self._slot - 1, command.states[-1:] * (self._lead + 1), self._lead)
         if missed < -1:
             # The clock went back: the gate has stopped for it, and brakes from here.
-            return replace(command, cell=self._cell - 1)
+            return replace(command, slot=self._slot - 1)
         for _ in range(missed):
             tail = command.states[1:]
             states = tail if len(tail) > self._lead else (*tail, tail[-1])
-            command = replace(command, cell=command.cell + 1, states=states)
+            command = replace(command, slot=command.slot + 1, states=states)
         return command
 
     def _allowed(

@@ -11,7 +11,7 @@ from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.safety.latch import Cause, Latch, Level
 from qwen_vla_ros.safety.stop_input import StopInput
-from qwen_vla_ros.safety.watchdog import ClockGuard, Freshness, Lasting
+from qwen_vla_ros.safety.watchdog import ClockGuard, Debounce, Freshness
 
 EARLIEST = 0.2
 LATE = 1.5
@@ -96,8 +96,8 @@ class Interlock:
         self._stop_inputs = {"": StopInput(stop_heartbeat_s)} | {
             name: StopInput(heartbeat_s, name) for name, heartbeat_s in named_stops.items()
         }
-        self._still_moving = Lasting(STOPPING_NS)
-        self._said_stop = Lasting(SAY_STOP_NS)
+        self._still_moving = Debounce(STOPPING_NS)
+        self._said_stop = Debounce(SAY_STOP_NS)
 
     @classmethod
     def from_embodiment(cls, embodiment: Embodiment) -> Self:
@@ -156,7 +156,7 @@ class Interlock:
             steady_ns: Steady clock.
         """
         is_wrong = not is_commanded and not is_still and self.latch.level >= Level.HOLD
-        if not self._still_moving.stands(steady_ns, is_so=is_wrong):
+        if not self._still_moving.holds(steady_ns, is_so=is_wrong):
             return None
         return STILL_MOVING
 
@@ -168,7 +168,7 @@ class Interlock:
             steady_ns: Steady clock.
         """
         is_stopped = not self.latch.is_armed and not is_commanded
-        return self._said_stop.stands(steady_ns, is_so=is_stopped)
+        return self._said_stop.holds(steady_ns, is_so=is_stopped)
 
     def judge(self, tick: Tick, steady_ns: int) -> bool:
         """Let the latch decide; returns whether a wanted motion may be made in this tick."""

@@ -10,7 +10,7 @@ from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.safety.envelope import JointEnvelope
 from qwen_vla_ros.safety.latch import Cause
 from qwen_vla_ros.safety.source import Source
-from qwen_vla_ros.safety.watchdog import Lasting
+from qwen_vla_ros.safety.watchdog import Debounce
 from qwen_vla_ros.types import FloatArray
 
 JUMP_FACTOR = 1.5
@@ -37,7 +37,7 @@ class JointMonitor:
         self._tracking = envelope.tracking[self.indices]
         self._source = Source("joint_states", topic, max_age_s)
         self._missing = ""
-        self._off = Lasting(TRACKING_NS)
+        self._off = Debounce(TRACKING_NS)
         self.position: FloatArray | None = None
         self.velocity: FloatArray = np.zeros(len(self._joints))
         self._anchor: tuple[FloatArray, FloatArray] | None = None
@@ -136,7 +136,7 @@ class JointMonitor:
             return None
         aim = commanded[self.indices]
         share = np.abs(aim - self.position) / self._tracking
-        if not self._off.stands(steady_ns, is_so=bool((share > 1).any())):
+        if not self._off.holds(steady_ns, is_so=bool((share > 1).any())):
             return None
         worst = int(np.argmax(share))
         return Cause(

@@ -9,7 +9,7 @@ from qwen_vla_ros.safety.envelope import BaseEnvelope
 from qwen_vla_ros.safety.latch import Cause
 from qwen_vla_ros.safety.pose_lag import PoseLag, moved
 from qwen_vla_ros.safety.source import Source
-from qwen_vla_ros.safety.watchdog import Lasting
+from qwen_vla_ros.safety.watchdog import Debounce
 from qwen_vla_ros.types import FloatArray
 
 JUMP_FACTOR = 1.5
@@ -37,7 +37,7 @@ class OdometryMonitor:
         self._envelope = envelope
         self._speed = envelope.velocity
         self._source = Source("odometry", topic, max_age_s)
-        self._off = Lasting(TRACKING_NS)
+        self._off = Debounce(TRACKING_NS)
         self._told = PoseLag(FROZEN_FRACTION * envelope.velocity)
         self._pushed = PoseLag(PUSHED_FRACTION * envelope.velocity)
         self.pose: FloatArray | None = None
@@ -95,7 +95,7 @@ class OdometryMonitor:
     def compare(self, commanded: FloatArray, steady_ns: int) -> Cause | None:
         """Return a reason to hold when the base does not drive as commanded (v, w)."""
         off = np.abs(commanded - self.twist) > TRACKING_FRACTION * self._speed
-        if not self._off.stands(steady_ns, is_so=bool(off.any())):
+        if not self._off.holds(steady_ns, is_so=bool(off.any())):
             return None
         return Cause(
             "tracking_error",

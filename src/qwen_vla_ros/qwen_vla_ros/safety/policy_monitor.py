@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.safety.latch import Cause
-from qwen_vla_ros.safety.watchdog import Lasting
+from qwen_vla_ros.safety.watchdog import Debounce
 from qwen_vla_ros.types import FloatArray
 
 OUT_OF_REACH = 2.0
@@ -32,7 +32,7 @@ FROZEN_NS = 5 * NS_PER_S
 
 
 class PolicyMonitor:
-    """Watches what a policy asks a limb to do, whose axes are joints or (v, w)."""
+    """Watches what a policy asks a mechanism to do, whose axes are joints or (v, w)."""
 
     def __init__(self, velocity: FloatArray, period_s: float) -> None:
         """Watch commands that are `period_s` (s) apart; `velocity` (n,) is the greatest speed."""
@@ -41,7 +41,7 @@ class PolicyMonitor:
         self._direction: FloatArray = np.zeros_like(velocity)
         self._turns: deque[npt.NDArray[np.bool_]] = deque(maxlen=round(OSCILLATION_S / period_s))
         self._actions: FloatArray | None = None
-        self._same = Lasting(FROZEN_NS)
+        self._same = Debounce(FROZEN_NS)
         self._is_frozen = False
 
     def on_chunk(self, actions: FloatArray, rest: FloatArray, steady_ns: int) -> None:
@@ -51,7 +51,7 @@ class PolicyMonitor:
         """
         same = self._actions is not None and np.array_equal(actions, self._actions)
         is_motion = bool((actions != rest).any())
-        self._is_frozen = self._same.stands(steady_ns, is_so=same and is_motion)
+        self._is_frozen = self._same.holds(steady_ns, is_so=same and is_motion)
         self._actions = actions
 
     def rest(self) -> None:

@@ -35,13 +35,13 @@ class RobotGate:
         """
         profile.require_tools(embodiment)
         self.profile = profile
-        self.limb: Arms | Base = (
+        self.mechanism: Arms | Base = (
             Base(embodiment) if embodiment.has_base else Arms(embodiment, profile)
         )
         self.admission = Admission.from_embodiment(embodiment)
         self.clock = SharedClock(1.0 / embodiment.file.command.rate_hz)
         self._period_ns = round(NS_PER_S / embodiment.file.command.rate_hz)
-        self._cell = self._ticked_ns = 0
+        self._slot = self._ticked_ns = 0
         self._outside: tuple[Cause, ...] = ()
         self._conflict: Cause | None = None
         self._conflict_ns = 0
@@ -49,12 +49,12 @@ class RobotGate:
     @property
     def latch(self) -> Latch:
         """Level, cause, and whether commands may pass."""
-        return self.limb.interlock.latch
+        return self.mechanism.interlock.latch
 
     @property
     def counters(self) -> Counters:
         """What was done since the gate was made."""
-        return self.limb.interlock.counters
+        return self.mechanism.interlock.counters
 
     def on_chunk(
         self,
@@ -80,7 +80,7 @@ class RobotGate:
             self.latch.trip(self._conflict)
             return verdict
         if verdict.chunk is not None:
-            unplayable = self.limb.accept(verdict.chunk, steady_ns)
+            unplayable = self.mechanism.accept(verdict.chunk, steady_ns)
             return Verdict("unplayable", unplayable) if unplayable else verdict
         if self.admission.is_exhausted(steady_ns):
             detail = f"too many chunks were rejected; the last one: {verdict.detail}"
@@ -95,13 +95,13 @@ class RobotGate:
         self, *, is_asserted: bool, steady_ns: int, source: Hashable = "", name: str = ""
     ) -> None:
         """Take in what one publisher says on a stop input; "" is the one of every robot."""
-        self.limb.interlock.on_stop_input(
+        self.mechanism.interlock.on_stop_input(
             is_asserted=is_asserted, steady_ns=steady_ns, source=source, name=name
         )
 
     def on_stop_publishers(self, present: Collection[Hashable], name: str = "") -> None:
         """Take in who publishes on a stop input now."""
-        self.limb.interlock.on_stop_publishers(present, name)
+        self.mechanism.interlock.on_stop_publishers(present, name)
 
     def on_outside(self, causes: Sequence[Cause]) -> None:
         """Take in the reasons to stop that stand outside of what is watched here."""
@@ -122,19 +122,19 @@ class RobotGate:
             if why_not := self.clock.why_not:
                 return why_not
             # What was said before somebody armed must not move anything.
-            self.limb.clear()
+            self.mechanism.clear()
             self.admission.forget()
-        why_not = self.limb.arm(steady_ns)
+        why_not = self.mechanism.arm(steady_ns)
         if not why_not and not was_armed:
             self.admission.release()
         return why_not
 
     def is_due(self, now_ns: int, steady_ns: int) -> bool:
-        """Say whether a tick now would be the first in its cell of the grid of periods.
+        """Say whether a tick now would be the first in its slot of the grid of periods.
 
         Where ROS time stands still, every period of the steady clock is one.
         """
-        is_new = now_ns // self._period_ns != self._cell
+        is_new = now_ns // self._period_ns != self._slot
         return is_new or steady_ns - self._ticked_ns >= self._period_ns
 
     def tick(self, now_ns: int, steady_ns: int) -> Commands:
@@ -144,9 +144,9 @@ class RobotGate:
         """
         if not self.is_due(now_ns, steady_ns):
             return []
-        self._cell, self._ticked_ns = now_ns // self._period_ns, steady_ns
+        self._slot, self._ticked_ns = now_ns // self._period_ns, steady_ns
         if self._conflict is not None and steady_ns - self._conflict_ns > CONFLICT_NS:
             self._conflict = None
         conflict = () if self._conflict is None else (self._conflict,)
-        self.limb.interlock.outside = (*conflict, *self._outside)
-        return self.limb.tick(now_ns, steady_ns)
+        self.mechanism.interlock.outside = (*conflict, *self._outside)
+        return self.mechanism.tick(now_ns, steady_ns)

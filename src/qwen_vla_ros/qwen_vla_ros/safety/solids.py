@@ -91,8 +91,9 @@ class Solids:
         always = self._always_near(lower, upper, spec.margin)
         self.touching = tuple(pair for k, pair in enumerate(self.pairs) if always[k])
         self._set_pairs([pair for k, pair in enumerate(pairs) if not always[k]])
-        sides = [self._levers(*pair) + self._levers(*pair[::-1]) for pair in self._indices]
-        self.levers = np.array(sides).reshape(len(self.pairs), len(embodiment.joints))
+        sides = [(self._levers(i, j), self._levers(j, i)) for i, j in self._indices]
+        self._sides = np.array(sides).reshape(len(self.pairs), 2, len(embodiment.joints))
+        self.levers = self._sides.sum(axis=1)
 
     def pose(self) -> Pose:
         """Return a place to compute one pose in."""
@@ -131,10 +132,7 @@ class Solids:
             is_smooth: Whether a jerk is declared.
         """
         share = 1 / 6 if is_smooth else 1 / 8
-        bends = [
-            sum(self.rule.bend(self._levers(*side), velocity) for side in (pair, pair[::-1]))
-            for pair in self._indices
-        ]
+        bends = [sum(self.rule.bend(side, velocity) for side in sides) for sides in self._sides]
         return float((self.levers @ acceleration + bends).max(initial=0.0)) * period_s**2 * share
 
     def _is_moved(self, joints: tuple[UrdfJoint, ...]) -> bool:
@@ -185,7 +183,7 @@ class Solids:
         near = np.ones(len(every), dtype=bool)
         for _ in range(SAMPLES):
             pose.move(rng.uniform(lower, upper))
-            near &= pose.distances(every) < margin
+            near[near] = pose.distances(every[near]) < margin
         return near
 
 

@@ -56,7 +56,7 @@ class Freshness:
         return (steady_ns - self._renewed_ns) / NS_PER_S
 
 
-class Lasting:
+class Debounce:
     """A finding that only counts once it has stood for a while without a break."""
 
     def __init__(self, span_ns: int) -> None:
@@ -64,7 +64,7 @@ class Lasting:
         self._span_ns = span_ns
         self._since_ns: int | None = None
 
-    def stands(self, steady_ns: int, *, is_so: bool) -> bool:
+    def holds(self, steady_ns: int, *, is_so: bool) -> bool:
         """Take in whether it is so now; returns whether it has been so for long enough."""
         if not is_so:
             self._since_ns = None

@@ -17,7 +17,7 @@ import numpy as np
 from qwen_vla_ros.clock import NS_PER_S
 from qwen_vla_ros.embodiment.backend import load_backend
 from qwen_vla_ros.embodiment.embodiment import Embodiment
-from qwen_vla_ros.execution.succession import Succession
+from qwen_vla_ros.execution.replanner import Replanner
 from qwen_vla_ros.prompt.build import build_prompt, with_state
 from qwen_vla_ros.safety.arms import Arms
 from qwen_vla_ros.safety.base import Base
@@ -124,7 +124,7 @@ class _Episode:
         self._period_ns = round(robot.world.period_s * NS_PER_S)
         self._camera_ns = round(NS_PER_S / embodiment.file.cameras[0].rate_hz)
         self._command_ns = round(NS_PER_S / embodiment.file.command.rate_hz)
-        self._succession = Succession.from_embodiment(embodiment)
+        self._replanner = Replanner.from_embodiment(embodiment)
         self._pending: deque[tuple[int, ActionChunk, float]] = deque()
         self._rested_ns: int | None = None
         self._asked_ns = 0
@@ -157,7 +157,7 @@ class _Episode:
         if now_ns >= self._next_image_ns:
             self._next_image_ns += self._camera_ns
             self._observation = self._observe()
-        if not self._pending and self._rested_ns is None and self._succession.is_due(now_ns):
+        if not self._pending and self._rested_ns is None and self._replanner.is_due(now_ns):
             self._ask(self._observation)
         if self._pending and self._pending[0][0] <= now_ns:
             _, chunk, latency_s = self._pending.popleft()
@@ -169,7 +169,7 @@ class _Episode:
             elif not self.gate.latch.is_armed:
                 self.gate.arm(now_ns)
             self._command(now_ns)
-            self._succession.on_gate(
+            self._replanner.on_gate(
                 is_playing=self.gate.latch.level < Level.HOLD,
                 rejected=self.gate.admission.rejected,
             )
@@ -180,7 +180,7 @@ class _Episode:
         if observation.stamp_ns <= self._asked_ns:
             return  # the same pictures would only give the same answer
         self._asked_ns = observation.stamp_ns
-        committed = self._succession.committed(observation.stamp_ns)
+        committed = self._replanner.committed(observation.stamp_ns)
         prompt = with_state(self._embodiment, self.prompt, observation.state)
         chunk = self._policy.infer(observation, prompt, committed)
         self.chunks += 1
@@ -188,7 +188,7 @@ class _Episode:
         self._pending.append((self.now_ns + round(latency_s * NS_PER_S), chunk, latency_s))
 
     def _take(self, chunk: ActionChunk, latency_s: float) -> None:
-        self._succession.on_chunk(chunk, self.now_ns, latency_s)
+        self._replanner.on_chunk(chunk, self.now_ns, latency_s)
         ours = self._embodiment
         signed = replace(
             chunk,
@@ -198,7 +198,7 @@ class _Episode:
             embodiment_hash=ours.hash,
         )
         self.gate.on_chunk(signed, self.now_ns, self.now_ns)
-        if self.gate.latch.is_armed and self.gate.limb.is_resting:
+        if self.gate.latch.is_armed and self.gate.mechanism.is_resting:
             self._rested_ns = self.now_ns
 
     def _arm(self) -> None:
@@ -211,21 +211,21 @@ class _Episode:
 
     def _sense(self, now_ns: int) -> None:
         """Tell the gate what the robot's driver would."""
-        limb, robot = self.gate.limb, self._robot
+        mechanism, robot = self.gate.mechanism, self._robot
         for source, pace in self._sources:
             if not pace.is_due(now_ns):
                 continue
-            if isinstance(limb, Arms) and isinstance(robot, SimulatedArms):
+            if isinstance(mechanism, Arms) and isinstance(robot, SimulatedArms):
                 positions = robot.measured(source.joints).tolist()
                 velocities = robot.measured_velocity(source.joints).tolist()
-                for monitor in limb.monitors:
+                for monitor in mechanism.monitors:
                     if monitor.topic == source.topic:
                         monitor.observe(
                             source.joints, positions, velocities, now_ns, now_ns, now_ns
                         )
-            elif isinstance(limb, Base) and isinstance(robot, SimulatedBase):
+            elif isinstance(mechanism, Base) and isinstance(robot, SimulatedBase):
                 odometry = robot.controller.odometry
-                limb.observe(odometry.pose, np.array(odometry.twist), now_ns, now_ns, now_ns)
+                mechanism.observe(odometry.pose, np.array(odometry.twist), now_ns, now_ns, now_ns)
 
     def _command(self, now_ns: int) -> None:
         """Let the gate command the robot's controllers, by the messages that they would get."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from qwen_vla_ros.checkpoint.normalization import Normalization, pad_actions
 from qwen_vla_ros.embodiment.embodiment import Embodiment
 from qwen_vla_ros.model.image_processing import ImageProcessor, Patches
-from qwen_vla_ros.model.inputs import Inputs, collate, look_up, patches_of
+from qwen_vla_ros.model.inputs import Inputs, collate, normalise, patches_of
 from qwen_vla_ros.model.tokenizer import PromptTokenizer, PromptTokens
 from qwen_vla_ros.prompt.build import build_prompt, without_state
 from qwen_vla_ros.training.example import Example
@@ -30,7 +30,7 @@ class Batch:
     """What one step is computed from.
 
     Attributes:
-        inputs: Prompts and pictures; its `stills` are empty until `to` has looked them up.
+        inputs: Prompts and pictures; its `pixel_values` are empty until `to` has looked them up.
         pixels: Of all patches, as bytes; (P, 3, patch, patch).
         actions: Normalised, zero where padded; (B, H, K).
         mask: True where an action is real; (B, H, K).
@@ -52,7 +52,7 @@ class Batch:
         """Return the batch on a device, with its pixels looked up in `levels` (3, 256) there."""
         moved = self._each(lambda tensor: tensor.to(device, non_blocking=True))
         inputs = moved.inputs.to(device)
-        return replace(moved, inputs=replace(inputs, stills=look_up(moved.pixels, levels)))
+        return replace(moved, inputs=replace(inputs, pixel_values=normalise(moved.pixels, levels)))
 
     def pin_memory(self) -> Batch:
         """Return the batch where a GPU can fetch it while it computes."""

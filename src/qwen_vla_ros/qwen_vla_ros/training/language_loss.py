@@ -35,6 +35,6 @@ def answer_logits(model: QwenVla, inputs: Inputs, mask: Tensor) -> Tensor:
     if not bool(mask[:, 1:].any()):
         raise ValueError("no place of the text counts")
     backbone = model.backbone
-    hidden = backbone.read(backbone.lay_out(inputs), inputs.stills)
+    hidden = backbone.hidden_states(backbone.lay_out(inputs), inputs.pixel_values)
     # Only at these places: a whole text in a vocabulary of 248,320 would take gigabytes.
     return backbone.logits(hidden[:, :-1][mask[:, 1:]])

@@ -56,7 +56,7 @@ class Objective(nn.Module):
         """
         config, backbone = self.config, self.model.backbone
         layout = backbone.lay_out(batch.inputs)
-        context = backbone(layout, batch.inputs.stills)
+        context = backbone(layout, batch.inputs.pixel_values)
         losses: dict[str, Tensor] = {}
         if config.cell_weight or config.named_weight:
             mask = batch.inputs.mask

@@ -35,7 +35,9 @@ def open_loop_errors(
     with torch.no_grad():
         for batch in batches:
             there = batch.to(device, levels)
-            context = model.backbone(model.backbone.lay_out(there.inputs), there.inputs.stills)
+            context = model.backbone(
+                model.backbone.lay_out(there.inputs), there.inputs.pixel_values
+            )
             # Of one horizon at a time: an answer has no masked rows.
             for horizon in sorted({int(rows.any(dim=1).sum()) for rows in there.mask}):
                 chosen = there.mask.any(dim=2).sum(dim=1) == horizon

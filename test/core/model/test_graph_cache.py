@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from qwen_vla_ros.model.recorded import Recorded, record_on_gpu
+from qwen_vla_ros.model.graph_cache import GraphCache, record_on_gpu
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ def scaled_sum(lasting: Pair, x: Tensor) -> Tensor:
 
 
 def test_equal_shapes_are_recorded_once_and_every_answer_is_right(tape):
-    call = Recorded(scaled_sum, tape)
+    call = GraphCache(scaled_sum, tape)
     for number in range(1, 4):
         lasting, x = Pair(torch.full((3,), number), torch.ones(3)), torch.full((3,), 10 * number)
         torch.testing.assert_close(call(lasting, x), scaled_sum(lasting, x))
@@ -38,14 +38,14 @@ def test_equal_shapes_are_recorded_once_and_every_answer_is_right(tape):
     ids=["shape", "absence", "word", "number format"],
 )
 def test_anything_else_is_a_recording_of_its_own(tape, other):
-    call = Recorded(scaled_sum, tape)
+    call = GraphCache(scaled_sum, tape)
     call(Pair(torch.ones(3), torch.ones(3)), torch.ones(3))
     torch.testing.assert_close(call(*other), scaled_sum(*other))
     assert tape.recordings == 2
 
 
 def test_what_lasts_is_copied_when_it_is_another_and_only_then(tape):
-    call = Recorded(scaled_sum, tape)
+    call = GraphCache(scaled_sum, tape)
     first, second = Pair(torch.ones(2), None), Pair(torch.full((2,), 2.0), None)
     x = torch.full((2,), 3.0)
     assert [call(lasting, x)[0].item() for lasting in (first, second, first)] == [3, 6, 3]
@@ -54,7 +54,7 @@ def test_what_lasts_is_copied_when_it_is_another_and_only_then(tape):
 
 
 def test_the_recording_unused_for_longest_goes_first(tape):
-    call = Recorded(lambda _, x: x + 1, tape, most=2)
+    call = GraphCache(lambda _, x: x + 1, tape, most=2)
     for size in (1, 2, 1, 3, 1):
         call(None, torch.zeros(size))
     assert tape.recordings == 3
@@ -63,7 +63,7 @@ def test_the_recording_unused_for_longest_goes_first(tape):
 
 
 def test_what_is_asked_can_be_changed_afterwards(tape):
-    call = Recorded(lambda _, x: x + 1, tape)
+    call = GraphCache(lambda _, x: x + 1, tape)
     x = torch.zeros(2)
     answer = call(None, x)
     x.fill_(5)
@@ -72,7 +72,7 @@ def test_what_is_asked_can_be_changed_afterwards(tape):
 
 @pytest.mark.gpu
 def test_a_gpu_replays_what_it_recorded():
-    call = Recorded(scaled_sum, record_on_gpu)
+    call = GraphCache(scaled_sum, record_on_gpu)
     for number in range(1, 4):
         lasting = Pair(torch.full((3,), number, device="cuda"), None)
         x = torch.full((3,), 10.0 * number, device="cuda")

@@ -53,7 +53,7 @@ class _Kept(Generic[Output]):
     last: Any
 
 
-class Recorded(Generic[Output]):
+class GraphCache(Generic[Output]):
     """Calls `compute(lasting, *asked)`; both hold tensors, alone or in dataclasses.
 
     The output belongs to the recording: it holds until the next call.

@@ -1,4 +1,4 @@
-"""What an ear hears is what was published, with the endpoint that the graph knows."""
+"""What is heard is what was published, with the endpoint that the graph knows."""
 
 import time
 
@@ -37,7 +37,7 @@ def until(claim, seconds=5.0):
 
 def test_each_message_comes_once_with_the_endpoint_that_the_graph_names(domain):  # noqa: ARG001
     listener, speakers = SturdyNode("listener"), [Node("one"), Node("two")]
-    ear = listener.create_ear(String, "words", CHUNKS)
+    subscription = listener.create_attributed_subscription(String, "words", CHUNKS)
     publishers = [node.create_publisher(String, "words", CHUNKS) for node in speakers]
     for publisher in publishers:
         assert until(lambda p=publisher: p.get_subscription_count() == 1)
@@ -50,7 +50,7 @@ def test_each_message_comes_once_with_the_endpoint_that_the_graph_names(domain):
         long = "x" * (10 * 2**k if k < 15 else k)
         publishers[k % 2].publish(String(data=f"{k} {long}"))
         executor.spin_once(timeout_sec=0.02)  # it must leave the messages alone
-        assert until(lambda: heard.extend(ear.take()) or heard)
+        assert until(lambda: heard.extend(subscription.take()) or heard)
         ((message, source),) = heard
         assert message.data == f"{k} {long}"
         assert names.name(source) == ("/one", "/two")[k % 2]
@@ -63,23 +63,23 @@ def test_each_message_comes_once_with_the_endpoint_that_the_graph_names(domain):
 
 def test_a_flood_between_two_ticks_costs_no_more_than_one_queue(domain):  # noqa: ARG001
     listener, speaker = SturdyNode("listener"), Node("flood")
-    ear = listener.create_ear(String, "words", STOP)
+    subscription = listener.create_attributed_subscription(String, "words", STOP)
     publisher = speaker.create_publisher(String, "words", STOP)
     assert until(lambda: publisher.get_subscription_count() == 1)
     for k in range(5 * STOP.depth):
         publisher.publish(String(data=str(k)))
     time.sleep(0.2)
-    heard = [message.data for message, _ in ear.take()]
+    heard = [message.data for message, _ in subscription.take()]
     assert 0 < len(heard) <= STOP.depth
     assert heard[-1] == str(5 * STOP.depth - 1)
-    assert list(ear.take()) == []
+    assert list(subscription.take()) == []
     for node in (listener, speaker):
         node.destroy_node()
 
 
 def test_the_last_word_of_a_publisher_that_left_at_once_is_heard(domain):  # noqa: ARG001
     listener, speaker = SturdyNode("listener"), Node("brief")
-    ear = listener.create_ear(String, "words", STOP)
+    subscription = listener.create_attributed_subscription(String, "words", STOP)
     names = Publishers(listener, "words")
     publisher = speaker.create_publisher(String, "words", STOP)
     assert until(lambda: publisher.get_subscription_count() == 1)
@@ -88,5 +88,5 @@ def test_the_last_word_of_a_publisher_that_left_at_once_is_heard(domain):  # noq
     speaker.destroy_publisher(publisher)
     speaker.destroy_node()
     assert until(lambda: not names.look())
-    assert [message.data for message, _ in ear.take()] == ["stop"]
+    assert [message.data for message, _ in subscription.take()] == ["stop"]
     listener.destroy_node()

@@ -18,7 +18,7 @@ SMOOTH_LOOKAHEAD_PERIODS = 3.0
 """How far ahead a gate of joints asks what is wanted; the second where a jerk is declared."""
 
 
-class Succession:
+class Replanner:
     """Follows the chunks of one robot, from the policy's side."""
 
     def __init__(

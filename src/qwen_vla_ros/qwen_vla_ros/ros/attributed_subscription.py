@@ -60,7 +60,7 @@ class _MessageInfo(ctypes.Structure):
     ]
 
 
-class Ear:
+class AttributedSubscription:
     """Hears one topic. The subscription must be hidden from the executor, which would take too."""
 
     def __init__(self, node: Node, message_type: type, topic: str, qos: QoSProfile) -> None:
@@ -96,7 +96,7 @@ class Ear:
 
 
 def _nobody_is_called(message: Any) -> None:  # noqa: ARG001
-    raise ValueError("an executor has taken a message that an ear was to take")
+    raise ValueError("an executor has taken a message that was not for it")
 
 
 @cache
