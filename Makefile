@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 .PHONY: help setup demo test test-fast coverage lint format bench full-size \
-	adversary faults faults-processes mutate clean distclean
+	adversary faults faults-processes soak mutate clean distclean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -61,6 +61,9 @@ faults: .venv ## inject the fault classes, 300 times each; FAULTS="--runs 20"; s
 
 faults-processes: .venv ## kill and freeze real processes in motion; FAULTS="--phases 20"
 	@$(CAMPAIGN).processes $(FAULTS)
+
+soak: .venv ## a whole robot at work: memory, files and threads; SOAK="--minutes 30 --robot diffbot_sim"
+	@$(CAMPAIGN).soak $(SOAK)
 
 mutate: .venv ## how many small mistakes in safety/ the core's tests notice; MUTATE="--every 10"
 	@$(CAMPAIGN).mutate $(MUTATE)

@@ -57,7 +57,7 @@ NOT_TRIED = {
     "L1": PROCESS,
     "L2": PROCESS,
     "L3": PROCESS,
-    "L4": PROCESS,
+    "L4": "with processes: `make soak`",
     "L5": PROCESS,
     "L6": PROCESS,
     "L7": "to the gate it is E1",
