@@ -29,6 +29,7 @@ SCRIPTS = (
     "camera_transport",
     "chunk_execution",
     "gate_ticks",
+    "gate_flood",
 )
 """In the order of the rows. `expert_success` and `gate_core` have nothing to be compared with."""
 
