@@ -424,6 +424,13 @@ def test_the_stop_input_stops_and_its_release_moves_nothing(moving):
     assert moving.operator.state.level == SafetyState.STOP
 
 
+def test_a_press_between_releases_that_one_tick_hears_at_once_stops_the_arm(moving):
+    words = [False] * 20 + [True] + [False] * 20
+    for word in words:  # within a millisecond or two
+        moving.operator.stop_input.publish(Bool(data=word))
+    assert moving.operator.waits_for(SafetyState.STOP, "stop_input", 1)
+
+
 def test_joint_states_that_stop_stop_the_arm(moving):
     moving.arms.is_paused = True
     assert moving.operator.waits_for(SafetyState.STOP, "joint_states_stale", 1.5)

@@ -26,6 +26,7 @@ from qwen_vla_ros.ros.controller_switch import ControllerSwitch
 from qwen_vla_ros.ros.conversions import chunk_from_message, planar_pose
 from qwen_vla_ros.ros.graph import Publishers
 from qwen_vla_ros.ros.lifecycle import ManagedNode
+from qwen_vla_ros.ros.newest_chunks import newest_chunks
 from qwen_vla_ros.ros.parameters import declare
 from qwen_vla_ros.ros.priority import raise_priority, settle_memory
 from qwen_vla_ros.ros.process import REST_TIMEOUT_S, main_of
@@ -165,8 +166,8 @@ class GateNode(ManagedNode):
         self._gate.on_chunk_publishers(self._policies.look())
         self._stops.take()
         self._gate.on_outside(self._find_outside() if self.is_active else [])
-        for message, source in self._chunks.take():
-            self._on_chunk(message, source)
+        for chunk in newest_chunks(self._chunks.take()):
+            self._on_chunk(chunk.message, chunk.source)
 
     def _find_outside(self) -> list[Cause]:
         causes = [cause for output in self._outputs.values() for cause in output.faults()]

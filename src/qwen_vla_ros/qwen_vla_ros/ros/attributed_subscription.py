@@ -22,10 +22,17 @@ FIRST_BYTES = 1024
 
 
 class Heard(NamedTuple):
-    """A message, and the endpoint that published it as the graph names it."""
+    """A message.
+
+    Attributes:
+        message: What was said.
+        source: The endpoint that published it, as the graph names it.
+        is_again: Whether the same source has said it in the same bytes just before.
+    """
 
     message: Any
     source: bytes
+    is_again: bool
 
 
 class _Allocator(ctypes.Structure):
@@ -81,18 +88,22 @@ class AttributedSubscription:
 
     def take(self) -> Iterator[Heard]:
         """Return what has come since the last call, the oldest first; a queue at most (J4)."""
-        for _ in range(self._depth):
-            handle = self.subscription.handle
-            with handle:
+        handle, before, message, source = self.subscription.handle, b"", None, b""
+        with handle:
+            for _ in range(self._depth):
                 failed = _rcl().rcl_take_serialized_message(
                     handle.pointer, ctypes.byref(self._bytes), ctypes.byref(self._info), None
                 )
-            if failed:
-                _rcutils().rcutils_reset_error()
-                return
-            serialized = ctypes.string_at(self._bytes.buffer, self._bytes.length)
-            message = deserialize_message(serialized, self._message_type)
-            yield Heard(message, bytes(self._info.publisher_gid))
+                if failed:
+                    _rcutils().rcutils_reset_error()
+                    return
+                serialized = ctypes.string_at(self._bytes.buffer, self._bytes.length)
+                is_same = serialized == before
+                if not is_same:
+                    message = deserialize_message(serialized, self._message_type)
+                before, last_source = serialized, source
+                source = bytes(self._info.publisher_gid)
+                yield Heard(message, source, is_same and source == last_source)
 
 
 def _nobody_is_called(message: Any) -> None:  # noqa: ARG001

@@ -60,7 +60,9 @@ class StopInputs:
         for each in self._inputs:
             self._gate.on_stop_publishers(each.publishers.look(), each.name)
             for subscription in each.attributed:
-                for message, source in subscription.take():
+                for message, source, is_again in subscription.take():
+                    if is_again:
+                        continue  # in a flood (J4): it was acted upon a moment ago
                     self._gate.on_stop_input(
                         is_asserted=each.is_asserted(message),
                         steady_ns=time.monotonic_ns(),
