@@ -58,10 +58,10 @@ class ContactJudge:
         self._links = [_names(self._models[0], lambda body: body)]
         self._slots = [_slots_of_urdf(self._models[0], robot)]
         if name == "aloha_sim":
-            model = _of_meshes()
+            model = cell_of_meshes()
             self._models.append(model)
             self._links.append(_names(model, _link_of_mesh))
-            self._slots.append(_slots_of_meshes(model))
+            self._slots.append(slots_of_meshes(model))
         self._data = [mujoco.MjData(model) for model in self._models]
         self._ignored = [
             _ignored(model, links, allowed)
@@ -95,7 +95,8 @@ class ContactJudge:
 
 
 @cache
-def _of_meshes() -> Any:
+def cell_of_meshes() -> Any:
+    """Return the ALOHA cell, whose cubes touch nothing."""
     model = compile_aloha_cell()
     for geom in range(model.ngeom):
         body = model.body(model.geom_bodyid[geom]).name
@@ -136,7 +137,8 @@ def _slots_of_urdf(model: Any, robot: Any) -> list[tuple[int, str, float]]:
     return found
 
 
-def _slots_of_meshes(model: Any) -> list[tuple[int, str, float]]:
+def slots_of_meshes(model: Any) -> list[tuple[int, str, float]]:
+    """Return the places of joints in `qpos`, each with our joint and a factor."""
     found = []
     for k in range(model.njnt):
         arm, _, part = model.joint(k).name.partition("/")
