@@ -46,14 +46,10 @@ class ContactJudge:
     """
 
     def __init__(self, name: str) -> None:
-        path = ROOT / "config" / "embodiments" / f"{name}.yaml"
-        self.file = yaml.safe_load(path.read_text())
+        self.file = _file(name)
         collision = self.file["safety"]["collision"]
         allowed = {frozenset(pair) for pair in collision.get("may_touch", ())}
-        robot = xacro.process_file(str(ROOT / "urdf" / self.file["urdf"]))
-        for tag in ("collision", "visual"):
-            for k, body in enumerate(robot.getElementsByTagName(tag)):
-                body.setAttribute("name", f"{tag}_{k}")  # MuJoCo grumbles otherwise
+        robot = _description(self.file["urdf"])
         self._models = [_of_urdf(robot.toxml(), collision.get("surroundings", {}))]
         self._links = [_names(self._models[0], lambda body: body)]
         self._slots = [_slots_of_urdf(self._models[0], robot)]
@@ -92,6 +88,47 @@ class ContactJudge:
         self.looks += 1
         self.touching += deepest > 0
         return deepest > 0
+
+
+class ToolJudge:
+    """Finds the tools of a robot outside their workspaces."""
+
+    def __init__(self, name: str) -> None:
+        file = _file(name)
+        robot = _description(file["urdf"])
+        self._model = _of_urdf(robot.toxml(), {})
+        self._data = mujoco.MjData(self._model)
+        self._slots = _slots_of_urdf(self._model, robot)
+        self._tools = {
+            tool: spec for tool, spec in file["safety"]["tools"].items() if "workspace" in spec
+        }
+
+    def outside(self, names: Sequence[str], position: Floats) -> tuple[float, str]:
+        """Return how far outside (m) a tool is at most, or by how much none is: and which."""
+        values = dict(zip(names, position, strict=True))
+        for slot, joint, factor in self._slots:
+            self._data.qpos[slot] = factor * values[joint]
+        mujoco.mj_kinematics(self._model, self._data)
+        found = []
+        for tool, spec in self._tools.items():
+            body = self._data.body(spec["link"])
+            place = body.xpos + body.xmat.reshape(3, 3) @ spec.get("point", (0.0, 0.0, 0.0))
+            box = spec["workspace"]
+            beyond = np.maximum(np.subtract(box["lower"], place), place - box["upper"])
+            found.append((float(beyond.max()), tool))
+        return max(found)
+
+
+def _file(name: str) -> Any:
+    return yaml.safe_load((ROOT / "config" / "embodiments" / f"{name}.yaml").read_text())
+
+
+def _description(urdf: str) -> Any:
+    robot = xacro.process_file(str(ROOT / "urdf" / urdf))
+    for tag in ("collision", "visual"):
+        for k, body in enumerate(robot.getElementsByTagName(tag)):
+            body.setAttribute("name", f"{tag}_{k}")  # MuJoCo grumbles otherwise
+    return robot
 
 
 @cache
