@@ -403,8 +403,9 @@ def test_stage_latencies_are_told_on_diagnostics_and_so_is_a_shortage(arms):
         arms.driver.paused.clear()
         count = len(client.chunks)
         assert arms.graph.wait_for(lambda count=count: len(client.chunks) > count, 5)
-    assert arms.graph.wait_for(lambda: told[-1].level == DiagnosticStatus.WARN, 5)
-    assert told[-1].message.startswith("chunks run dry: one plays until 320 ms")
+    shortage = "chunks run dry: one plays until 320 ms"
+    assert arms.graph.wait_for(lambda: told[-1].message.startswith(shortage), 5)
+    assert told[-1].level == DiagnosticStatus.WARN
 
 
 def values_of(status):
