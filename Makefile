@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 .PHONY: help setup demo test test-fast coverage lint format bench full-size \
-	adversary faults faults-processes soak mutate clean distclean
+	adversary attack-video faults faults-processes soak mutate clean distclean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -55,6 +55,9 @@ bench: .venv ## ours against the usual way, row by row; a table and a plot in ou
 
 adversary: .venv ## attack the gates before an independent judge; ADVERSARY="--steps 1000000"
 	@$(CAMPAIGN).adversary $(ADVERSARY)
+
+attack-video: .venv ## film the arms under attack, to out/faults/attack.mp4; FILM="--seed 3"
+	@$(CAMPAIGN).film $(FILM)
 
 faults: .venv ## inject the fault classes, 300 times each; FAULTS="--runs 20"; see out/faults
 	@$(CAMPAIGN).campaign $(FAULTS)

@@ -178,6 +178,11 @@ class Adversary:
         self.chunks = 0
         self.used: dict[str, int] = {}
 
+    @property
+    def attack(self) -> str:
+        """The name of the attack now; empty before the first."""
+        return self._attack if isinstance(self._attack, str) else self._attack.__name__
+
     def chunk(self) -> ActionChunk | None:
         """Return what is said in this tick, or nothing."""
         rig, rng = self._rig, self._rng
@@ -206,8 +211,7 @@ class Adversary:
 
     def _rows(self, rows: int, dt: float) -> Floats:
         rig, rng = self._rig, self._rng
-        name = self._attack if isinstance(self._attack, str) else self._attack.__name__
-        self.used[name] = self.used.get(name, 0) + 1
+        self.used[self.attack] = self.used.get(self.attack, 0) + 1
         if isinstance(self._attack, str):
             reach = rig.limits.velocity[[0, 0, 1]] * dt
             return base_rows(self._attack, rng, rows, reach, self._k)

@@ -26,7 +26,7 @@ from faults.scenario import FAULTS, Fault, Outcome
 BLOCK = 10
 """Runs that one process makes at a time."""
 
-for _module in ("policy", "cameras", "robot", "files", "server"):
+for _module in ("policy", "space", "cameras", "robot", "files", "server"):
     importlib.import_module(f"faults.classes.{_module}")
 
 

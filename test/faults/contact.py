@@ -46,22 +46,18 @@ class ContactJudge:
     """
 
     def __init__(self, name: str) -> None:
-        path = ROOT / "config" / "embodiments" / f"{name}.yaml"
-        self.file = yaml.safe_load(path.read_text())
+        self.file = _file(name)
         collision = self.file["safety"]["collision"]
         allowed = {frozenset(pair) for pair in collision.get("may_touch", ())}
-        robot = xacro.process_file(str(ROOT / "urdf" / self.file["urdf"]))
-        for tag in ("collision", "visual"):
-            for k, body in enumerate(robot.getElementsByTagName(tag)):
-                body.setAttribute("name", f"{tag}_{k}")  # MuJoCo grumbles otherwise
+        robot = _description(self.file["urdf"])
         self._models = [_of_urdf(robot.toxml(), collision.get("surroundings", {}))]
         self._links = [_names(self._models[0], lambda body: body)]
         self._slots = [_slots_of_urdf(self._models[0], robot)]
         if name == "aloha_sim":
-            model = _of_meshes()
+            model = cell_of_meshes()
             self._models.append(model)
             self._links.append(_names(model, _link_of_mesh))
-            self._slots.append(_slots_of_meshes(model))
+            self._slots.append(slots_of_meshes(model))
         self._data = [mujoco.MjData(model) for model in self._models]
         self._ignored = [
             _ignored(model, links, allowed)
@@ -94,8 +90,50 @@ class ContactJudge:
         return deepest > 0
 
 
+class ToolJudge:
+    """Finds the tools of a robot outside their workspaces."""
+
+    def __init__(self, name: str) -> None:
+        file = _file(name)
+        robot = _description(file["urdf"])
+        self._model = _of_urdf(robot.toxml(), {})
+        self._data = mujoco.MjData(self._model)
+        self._slots = _slots_of_urdf(self._model, robot)
+        self._tools = {
+            tool: spec for tool, spec in file["safety"]["tools"].items() if "workspace" in spec
+        }
+
+    def outside(self, names: Sequence[str], position: Floats) -> tuple[float, str]:
+        """Return how far outside (m) a tool is at most, or by how much none is: and which."""
+        values = dict(zip(names, position, strict=True))
+        for slot, joint, factor in self._slots:
+            self._data.qpos[slot] = factor * values[joint]
+        mujoco.mj_kinematics(self._model, self._data)
+        found = []
+        for tool, spec in self._tools.items():
+            body = self._data.body(spec["link"])
+            place = body.xpos + body.xmat.reshape(3, 3) @ spec.get("point", (0.0, 0.0, 0.0))
+            box = spec["workspace"]
+            beyond = np.maximum(np.subtract(box["lower"], place), place - box["upper"])
+            found.append((float(beyond.max()), tool))
+        return max(found)
+
+
+def _file(name: str) -> Any:
+    return yaml.safe_load((ROOT / "config" / "embodiments" / f"{name}.yaml").read_text())
+
+
+def _description(urdf: str) -> Any:
+    robot = xacro.process_file(str(ROOT / "urdf" / urdf))
+    for tag in ("collision", "visual"):
+        for k, body in enumerate(robot.getElementsByTagName(tag)):
+            body.setAttribute("name", f"{tag}_{k}")  # MuJoCo grumbles otherwise
+    return robot
+
+
 @cache
-def _of_meshes() -> Any:
+def cell_of_meshes() -> Any:
+    """Return the ALOHA cell, whose cubes touch nothing."""
     model = compile_aloha_cell()
     for geom in range(model.ngeom):
         body = model.body(model.geom_bodyid[geom]).name
@@ -136,7 +174,8 @@ def _slots_of_urdf(model: Any, robot: Any) -> list[tuple[int, str, float]]:
     return found
 
 
-def _slots_of_meshes(model: Any) -> list[tuple[int, str, float]]:
+def slots_of_meshes(model: Any) -> list[tuple[int, str, float]]:
+    """Return the places of joints in `qpos`, each with our joint and a factor."""
     found = []
     for k in range(model.njnt):
         arm, _, part = model.joint(k).name.partition("/")

@@ -3,8 +3,10 @@
     make mutate MUTATE="--every 10 --only latch.py"
 
 Each mutant is one change in one file of a copy of the package: a comparison or an operator that is
-another, a `not` that is gone, a constant that is off by one, a statement that is missing. The fast
-tests of the core run against it; a mutant that they pass has survived, and is listed.
+another, a `not` that is gone, a constant that is off by one, a statement that is missing. The
+tests of that file run against it, then all of the core; a mutant that they pass has survived, and
+is listed. What was found is kept: a run that was ended goes on where it was, as long as neither
+the core nor its tests have changed.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -29,7 +33,7 @@ from faults.rig import ROOT
 
 SOURCE = ROOT / "src" / "qwen_vla_ros"
 PART = Path("qwen_vla_ros/safety")
-TESTS = ("test/core/safety",)
+TESTS = ROOT / "test" / "core" / "safety"
 PATIENCE = 4.0
 """Times as long as without a mutant, a mutant may take; then it is noticed, too."""
 LONGEST_S = 900.0
@@ -128,35 +132,69 @@ def _drop_not(node: ast.AST) -> None:
     node.operand = ast.UnaryOp(ast.Not(), node.operand)
 
 
-def is_noticed(mutant: Mutant, tests: tuple[str, ...], limit_s: float) -> bool:
-    """Run the tests against one mutant, in a copy of the package."""
+def is_noticed(mutant: Mutant, limit_s: float, tests: Path = TESTS) -> bool:
+    """Run tests against one mutant, in a copy of the package: first those of its file."""
     with tempfile.TemporaryDirectory() as place:
         package = Path(place) / "src" / "qwen_vla_ros"
         shutil.copytree(SOURCE, package, ignore=shutil.ignore_patterns("__pycache__"))
         (package / PART / mutant.file).write_text(mutant.source, encoding="utf-8")
         for name in ("config", "urdf", "test", "benchmarks", "pyproject.toml"):
             (Path(place) / name).symlink_to(ROOT / name)
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(package), str(ROOT / "test")]),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-            "QWEN_VLA_CONFIG_PATH": str(ROOT / "config" / "embodiments"),
-        }
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-        command += ["-m", "not slow", *(str(ROOT / test) for test in tests)]
-        try:
-            done = subprocess.run(
-                [*command, "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")],
-                cwd=place,
-                env=environment,
-                capture_output=True,
-                timeout=limit_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return True
-        return done.returncode != 0
+        own = TESTS / f"test_{mutant.file}"
+        return (own.is_file() and _fails(own, place, limit_s)) or _fails(tests, place, limit_s)
+
+
+def _fails(tests: Path, place: str, limit_s: float) -> bool:
+    """Run some tests on the package in a folder; one that takes too long has failed."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(Path(place) / "src/qwen_vla_ros"), str(ROOT / "test")]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "QWEN_VLA_CONFIG_PATH": str(ROOT / "config" / "embodiments"),
+    }
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", str(tests)]
+    try:
+        done = subprocess.run(
+            [*command, "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")],
+            cwd=place,
+            env=environment,
+            capture_output=True,
+            timeout=limit_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return True
+    return done.returncode != 0
+
+
+class Memory:
+    """What was found of the mutants, on disk."""
+
+    def __init__(self, path: Path) -> None:
+        """Remember what `path` holds of the core and its tests as they are now."""
+        self._path = path
+        sources = [*(SOURCE / PART).glob("*.py"), *TESTS.glob("*.py")]
+        code = b"\0".join(each.read_bytes() for each in sorted(sources))
+        self._code = hashlib.sha256(code).hexdigest()[:16]
+        lines = path.read_text().splitlines() if path.is_file() else []
+        kept = [json.loads(line) for line in lines]
+        self._known = {each["key"]: each["noticed"] for each in kept if each["code"] == self._code}
+
+    def find(self, mutant: Mutant) -> bool | None:
+        """Return whether a mutant is noticed; None where that is not known."""
+        return self._known.get(self._key(mutant))
+
+    def add(self, mutant: Mutant, *, noticed: bool) -> None:
+        """Keep what was found."""
+        kept = {"code": self._code, "key": self._key(mutant), "noticed": noticed}
+        with self._path.open("a") as file:
+            file.write(json.dumps(kept) + "\n")
+
+    @staticmethod
+    def _key(mutant: Mutant) -> str:
+        digest = hashlib.sha256(mutant.source.encode()).hexdigest()[:16]
+        return f"{mutant.file}:{mutant.line}: {mutant.what} {digest}"
 
 
 def main() -> None:
@@ -177,13 +215,23 @@ def main() -> None:
     chosen = everything[options.offset :: options.every]
     clean = Mutant("latch.py", 0, "nothing", (SOURCE / PART / "latch.py").read_text())
     begin = time.monotonic()
-    if is_noticed(clean, TESTS, LONGEST_S):
+    if is_noticed(clean, LONGEST_S):
         raise SystemExit("the tests fail without any mutant")
     limit_s = PATIENCE * (time.monotonic() - begin) + 20.0
+    options.out.mkdir(parents=True, exist_ok=True)
+    memory = Memory(options.out / "mutants.jsonl")
+
+    def judge(mutant: Mutant) -> bool:
+        known = memory.find(mutant)
+        if known is None:
+            known = is_noticed(mutant, limit_s)
+            memory.add(mutant, noticed=known)
+        return known
+
     noticed = []
     bar = tqdm(total=len(chosen), unit="mutant")
     with ThreadPoolExecutor(options.jobs) as pool:
-        found = pool.map(lambda mutant: is_noticed(mutant, TESTS, limit_s), chosen)
+        found = pool.map(judge, chosen)
         for mutant, seen in zip(chosen, found, strict=True):
             noticed.append(seen)
             bar.update()
@@ -203,7 +251,6 @@ def main() -> None:
         if not seen
     ]
     text = "\n".join(lines) + "\n"
-    options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "mutants.txt").write_text(text, encoding="utf-8")
     print(f"\n{text}\n{time.monotonic() - begin:.0f} s")
 

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from faults.campaign import FAULTS, campaign, draw, one_run, table
+from faults.classes.space import in_contact, out_of_the_workspace
 from faults.clean import count_clean
 from faults.coverage import KNOWN, NOT_TRIED, classes_of_the_page
 from faults.rig import embodiment_of, run
 from faults.scenario import moving, stops
 from qwen_vla_ros.safety.interlock import Interlock
 from qwen_vla_ros.safety.latch import Cause, Latch
+from qwen_vla_ros.safety.motion_guard import MotionGuard
 
 FIRST_SEED = 1000
 
@@ -74,6 +76,14 @@ def test_a_latch_that_opens_by_itself_is_found_out(monkeypatch):
     update = Latch.update
     monkeypatch.setattr(Latch, "update", forgetful)
     assert "without being armed" in stops(rig, policy, 0.02).miss
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("inject", [in_contact, out_of_the_workspace])
+def test_a_gate_that_looks_at_joints_only_is_found_out(inject, monkeypatch):
+    monkeypatch.setattr(MotionGuard, "judge", lambda *_: None)
+    miss = inject(np.random.default_rng(0), "aloha_sim").miss
+    assert "overlap by" in miss or "outside" in miss
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.mutate import PART, SOURCE, TESTS, Mutant, is_noticed, mutants
+from faults.mutate import PART, SOURCE, TESTS, Memory, Mutant, is_noticed, mutants
 
 SAMPLE = '''
 def f(a, b):
@@ -52,6 +52,16 @@ def test_a_latch_that_never_stops_is_noticed():
     text = (SOURCE / PART / "latch.py").read_text(encoding="utf-8")
     broken = text.replace("self._become(Level.STOP, cause)", "pass", 1)
     assert broken != text
-    test = (f"{TESTS[0]}/test_latch.py",)
-    assert is_noticed(Mutant("latch.py", 0, "no stop", broken), test, 100)
-    assert not is_noticed(Mutant("latch.py", 0, "nothing", text), test, 100)
+    tests = TESTS / "test_latch.py"
+    assert is_noticed(Mutant("latch.py", 0, "no stop", broken), 100, tests)
+    assert not is_noticed(Mutant("latch.py", 0, "nothing", text), 100, tests)
+
+
+def test_what_was_found_is_kept_until_the_core_changes(sample, tmp_path, monkeypatch):
+    path = tmp_path / "mutants.jsonl"
+    assert Memory(path).find(sample[0]) is None
+    Memory(path).add(sample[0], noticed=True)
+    assert [Memory(path).find(mutant) for mutant in sample[:2]] == [True, None]
+    monkeypatch.setattr("faults.mutate.TESTS", tmp_path)
+    (tmp_path / "test_other.py").write_text("")
+    assert Memory(path).find(sample[0]) is None

@@ -57,7 +57,7 @@ def test_a_clone_in_somebodys_workspace_says_what_to_type(root, our_files, tmp_p
 
 @needs_wheels
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_colcon_builds_the_three_packages(root, our_files, tmp_path):
     workspace = copy_of(root, our_files, tmp_path / "workspace")
     build = run(

@@ -239,9 +239,16 @@ def aloha(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def cell(shared_ros_graph, aloha):
-    """A gate that runs, with all that it needs."""
+def shared_cell(shared_ros_graph, aloha):
     return Cell(shared_ros_graph, aloha)
+
+
+@pytest.fixture
+def cell(shared_cell):
+    """A gate that runs, with all that it needs; the same for every test."""
+    if shared_cell.gate.exit_status() is not None:
+        shared_cell.start_gate()
+    return shared_cell
 
 
 class Cell:
@@ -252,7 +259,11 @@ class Cell:
         self.arms = FakeArms(graph, robot)
         self.policy = FakePolicy(graph, robot)
         self.operator = Operator(graph)
-        self.gate = graph.start("gate", {"embodiment": str(robot.path)})
+        self._robot = robot
+        self.start_gate()
+
+    def start_gate(self) -> None:
+        self.gate = self.graph.start("gate", {"embodiment": str(self._robot.path)})
 
     def moves(self) -> None:
         """Be armed and in motion."""

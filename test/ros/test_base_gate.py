@@ -42,7 +42,11 @@ class Floor:
         self._clients = {
             name: graph.node.create_client(Trigger, f"gate/{name}") for name in ("arm", "stop")
         }
-        self.gate = graph.start("gate", {"embodiment": str(robot.path)})
+        self._robot = robot
+        self.start_gate()
+
+    def start_gate(self) -> None:
+        self.gate = self.graph.start("gate", {"embodiment": str(self._robot.path)})
 
     @property
     def state(self) -> SafetyState:
@@ -86,8 +90,16 @@ def diffbot(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def floor(shared_ros_graph, diffbot):
+def shared_floor(shared_ros_graph, diffbot):
     return Floor(shared_ros_graph, diffbot)
+
+
+@pytest.fixture
+def floor(shared_floor):
+    """The same floor for every test, with a gate that runs."""
+    if shared_floor.gate.exit_status() is not None:
+        shared_floor.start_gate()
+    return shared_floor
 
 
 @pytest.fixture

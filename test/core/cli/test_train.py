@@ -37,7 +37,7 @@ def test_a_shard_that_is_there_is_not_made_again(folder, capsys):
     assert "0 of 0 new episodes" in capsys.readouterr().out
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_what_was_shown_becomes_a_checkpoint_that_answers(folder, diffbot, capsys):
     out = folder / "run"
     assert train(folder / "recipe.yaml", "", None, out, "cpu", 0, 1) == 0

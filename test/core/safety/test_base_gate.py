@@ -463,6 +463,17 @@ def test_a_broken_filter_is_caught_and_sends_nothing(armed, monkeypatch):
     assert_comes_to_rest(armed)
 
 
+def test_rest_is_said_three_times_before_it_counts(armed):
+    armed.drive()
+    armed.interlock.latch.trip(Cause("stop_request", "asked for"))
+    while armed.tick().any():
+        assert not armed.gate.is_at_rest
+    for is_enough in (False, False, True):
+        armed.report()
+        assert armed.gate.is_at_rest is is_enough
+        armed.tick()
+
+
 def test_rest_is_what_is_commanded_and_measured(armed):
     assert armed.gate.is_at_rest
     armed.drive()

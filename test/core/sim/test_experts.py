@@ -203,6 +203,7 @@ def test_the_drive_keeps_clear_of_what_stands_in_the_way(diffbot, room_expert):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ["aloha_sim", "diffbot_sim"])
 def test_experts_succeed_in_19_of_20_scenes(name, request):
     robot = request.getfixturevalue("arms" if name == "aloha_sim" else "base")

@@ -13,6 +13,10 @@ from qwen_vla_ros.types import FloatArray
 
 Command = TypeVar("Command")
 
+REST_SAID = 3
+"""Commands of rest after a motion before a robot counts as resting: the last word before a process
+ends may be lost with it."""
+
 
 class Monitor(Protocol):
     """Takes in one source of measurements."""
@@ -56,6 +60,7 @@ class Gate(ABC, Generic[Command]):
         self._interlock = interlock
         self._period_s = period_s
         self._was_armed = False
+        self._rests_to_say = 0
 
     @property
     def interlock(self) -> Interlock:
@@ -70,7 +75,8 @@ class Gate(ABC, Generic[Command]):
     @property
     def is_at_rest(self) -> bool:
         """Whether nothing moves, neither as commanded nor as measured."""
-        return not self._is_commanded and (not self._was_armed or self.is_still)
+        is_commanded = self._is_commanded or self._rests_to_say > 0
+        return not is_commanded and (not self._was_armed or self.is_still)
 
     def step_s(self, steady_ns: int) -> float:
         """Return the seconds in which a command of a tick at this time may change."""
@@ -130,6 +136,7 @@ class Gate(ABC, Generic[Command]):
         if not self._interlock.trusts(proposal.violations):
             return None
         self._take(proposal.command)
+        self._rests_to_say = REST_SAID if self._is_commanded else max(0, self._rests_to_say - 1)
         goes_out = self._interlock.finish(
             steady_ns,
             is_limited=proposal.is_limited,
