@@ -50,7 +50,7 @@ def count(joins: int) -> tuple[int, int, int]:
     bringup = Bringup(robot=ROBOT, policy="mock", motion="sine")
     with live_robot(bringup, OUT / "joins.log") as (operator, _):
         operator.wait_for_policy(60)
-        operator.arm(30)
+        operator.reset(0)
         done, stops = threading.Event(), [0]
 
         def visit() -> None:
@@ -62,11 +62,10 @@ def count(joins: int) -> tuple[int, int, int]:
         visitors = threading.Thread(target=visit)
         visitors.start()
         while not done.is_set():
-            operator.execute("swing gently", 5.0, lambda _: None)
-            if not operator.safety.armed:
-                stops[0] += 1
-                operator.spin(2.0)  # until it rests
-                operator.arm(30)
+            operator.reset(0)  # the swing begins where the robot is, and would wander
+            operator.arm(30)
+            operator.execute("swing gently", 10.0, lambda _: None)
+            stops[0] += not operator.safety.armed
         visitors.join()
         operator.spin(0.6)
         after = operator.safety
