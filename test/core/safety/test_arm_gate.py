@@ -643,3 +643,15 @@ def test_two_sources_report_their_halves():
         assert gate.measured is None
         monitor.observe(halves[number].joints, [0.1 * number] * 7, [0.0] * 7, 10**15, 10**15, 1)
     np.testing.assert_array_equal(gate.measured, np.repeat([0.0, 0.1], 7))
+
+
+def test_a_gate_of_unknown_joints_can_neither_begin_nor_command(rig):
+    with pytest.raises(ValueError, match="armed before every joint was measured"):
+        rig.gate._begin()
+    with pytest.raises(ValueError, match="never armed has no command"):
+        rig.gate._propose(None, PERIOD)
+
+
+def test_a_chunk_without_rows_says_only_that_the_policy_lives(armed):
+    armed.gate.on_chunk(np.empty((0, 3)), armed.steady_ns)
+    assert armed.interlock.has_policy(armed.steady_ns)

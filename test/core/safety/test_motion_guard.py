@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,9 +35,9 @@ JOINTS = ("left_rail", "left_lift", "right_rail", "right_lift")
 
 @pytest.fixture
 def make(tmp_path: Path):
-    def build(profile=NORMAL, **collision):
+    def build(profile=NORMAL, *, cart=CART, has_tools=True, is_told=True, **collision):
         path = tmp_path / "rail.urdf"
-        path.write_text(RAIL.format(carts="".join(CART.format(side=s) for s in ("left", "right"))))
+        path.write_text(RAIL.format(carts="".join(cart.format(side=s) for s in ("left", "right"))))
         tools = {
             "nose": ToolSpec(
                 link="left",
@@ -49,7 +50,9 @@ def make(tmp_path: Path):
             **{"margin": MARGIN, "surroundings": {}, **collision},
         )
         limits = {name: SimpleNamespace(lower=-5.0, upper=5.0, velocity=9.0) for name in JOINTS}
-        safety = SimpleNamespace(joints=limits, collision=spec, tools=tools)
+        safety = SimpleNamespace(
+            joints=limits, collision=spec if is_told else None, tools=tools if has_tools else {}
+        )
         command = SimpleNamespace(rate_hz=50.0)
         robot = SimpleNamespace(
             robot=load_urdf(path),
@@ -178,6 +181,30 @@ def _carts(make):
         guard = make()
         guard._tools._speed[:] = np.inf
         CARTS.append(guard)
+
+
+def test_a_file_that_says_nothing_of_collisions_is_refused(make):
+    with pytest.raises(EmbodimentError, match=r"rail.yaml: safety.collision: absent"):
+        make(is_told=False)
+
+
+def test_a_robot_without_shapes_is_refused(make):
+    bare = re.sub(r"<collision>.*?</collision>", "", CART, flags=re.DOTALL)
+    with pytest.raises(EmbodimentError, match=r"no link that moves has a shape in rail.urdf"):
+        make(cart=bare)
+
+
+def test_a_shape_that_cannot_be_read_is_told_with_its_files(make):
+    broken = CART.replace('<sphere radius="0.1"/>', '<sphere radius="-1"/>')
+    with pytest.raises(EmbodimentError, match=r"rail.yaml: urdf: rail.urdf: "):
+        make(cart=broken)
+
+
+def test_without_tools_only_contacts_are_watched(make):
+    guard = make(has_tools=False)
+    guard.begin(np.array([0, 0, 1.0, 0]))
+    # A tool would leave its workspace, and be too fast.
+    assert guard.judge(path((0, 0, 1, 0), (0, 4.5, 1, 0))) is None
 
 
 def test_a_margin_that_says_nothing_is_refused(edit_aloha):
