@@ -30,6 +30,8 @@ from faults.rig import ROOT, Rig, all_robots, robots
 from faults.usual import ARM_RULES, BASE_RULES, UsualRobot
 
 GATE = "this gate"
+MISSED = 0.03
+"""Share of the late ticks that do not come at all."""
 CHUNK = 2_000
 """Steps that are run between two looks at the progress."""
 
@@ -126,7 +128,8 @@ def _attack(
             rig.gate.arm(rig.steady_ns)
         was_armed = is_armed
         late_ns, deliver_ns = timing.draw()
-        rig.tick(late_ns=late_ns, deliver_ns=deliver_ns)
+        is_missed = pace != "exact" and rng.random() < MISSED
+        rig.tick(late_ns=late_ns, deliver_ns=deliver_ns, gate=not is_missed)
         result.armed += is_armed
     if contact is not None:
         result.looks, result.touching = contact.looks, contact.touching

@@ -268,12 +268,13 @@ class Rig:
     def tick(self, *, late_ns: int = 0, deliver_ns: int = 0, gate: bool = True) -> None:
         """Go on to the next tick of the gate, which comes `late_ns` (ns; negative: early).
 
-        A gate is asked eight times a period whether a new cell of its grid has begun; here the
-        answer is found at the last moment, an eighth of a period after it has.
+        A gate is asked eight times a period whether a new slot of its grid has begun; here the
+        answer is found an eighth of a period after it has, and never before.
         """
         self.ticks += 1
-        cell_ns = BEGIN_NS + self.ticks * self.period_ns
-        self.advance(max(self._true_ns, cell_ns + self.period_ns // 8 + late_ns))
+        slot_ns = BEGIN_NS + self.ticks * self.period_ns
+        found_ns = slot_ns + max(0, self.period_ns // 8 + late_ns)
+        self.advance(max(self._true_ns, found_ns))
         self.sense()
         if not gate:
             return
