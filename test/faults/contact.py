@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import mujoco
 import numpy as np
 import xacro
-import yaml
 
 from faults.judge import Floats
+from faults.rig import ROOT, plain_file
 from qwen_vla_ros.sim.aloha_model import compile_aloha_cell
-
-ROOT = Path(__file__).resolve().parents[2]
 
 MESH_LINKS = {
     "shoulder_link": "shoulder_link",
@@ -46,7 +43,7 @@ class ContactJudge:
     """
 
     def __init__(self, name: str) -> None:
-        self.file = _file(name)
+        self.file = plain_file(name)
         collision = self.file["safety"]["collision"]
         allowed = {frozenset(pair) for pair in collision.get("may_touch", ())}
         robot = _description(self.file["urdf"])
@@ -94,7 +91,7 @@ class ToolJudge:
     """Finds the tools of a robot outside their workspaces."""
 
     def __init__(self, name: str) -> None:
-        file = _file(name)
+        file = plain_file(name)
         robot = _description(file["urdf"])
         self._model = _of_urdf(robot.toxml(), {})
         self._data = mujoco.MjData(self._model)
@@ -117,10 +114,6 @@ class ToolJudge:
             beyond = np.maximum(np.subtract(box["lower"], place), place - box["upper"])
             found.append((float(beyond.max()), tool))
         return max(found)
-
-
-def _file(name: str) -> Any:
-    return yaml.safe_load((ROOT / "config" / "embodiments" / f"{name}.yaml").read_text())
 
 
 def _description(urdf: str) -> Any:

@@ -3,21 +3,10 @@
 import numpy as np
 import pytest
 
-from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.execution.replanner import Replanner
 from qwen_vla_ros.types import ActionChunk, rest_chunk
 
 MS = 1_000_000
-
-
-@pytest.fixture(scope="module")
-def aloha():
-    return load_embodiment("aloha_sim")
-
-
-@pytest.fixture(scope="module")
-def diffbot():
-    return load_embodiment("diffbot_sim")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.embodiment.schema import HistorySpec
 from qwen_vla_ros.observation.buffer import Gap, ObservationBuffer
 from qwen_vla_ros.types import Observation
@@ -11,16 +10,6 @@ from qwen_vla_ros.types import Observation
 S = 1_000_000_000
 MS = 1_000_000
 NOW = 100 * S
-
-
-@pytest.fixture(scope="module")
-def aloha():
-    return load_embodiment("aloha_sim")
-
-
-@pytest.fixture(scope="module")
-def diffbot():
-    return load_embodiment("diffbot_sim")
 
 
 def clocks(stamp_ns: int) -> dict[str, int]:

@@ -3,17 +3,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
-from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.prompt.build import build_prompt
 from qwen_vla_ros.serving.fault import Fault
 from qwen_vla_ros.serving.mock import Latency, MockPolicy
-
-
-@pytest.fixture
-def diffbot():
-    return load_embodiment("diffbot_sim")
 
 
 def later(observation, seconds: float):

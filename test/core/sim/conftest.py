@@ -2,18 +2,7 @@
 
 import pytest
 
-from qwen_vla_ros.embodiment.load import load_embodiment
 from qwen_vla_ros.sim.robot import make_robot
-
-
-@pytest.fixture(scope="session")
-def aloha():
-    return load_embodiment("aloha_sim")
-
-
-@pytest.fixture(scope="session")
-def diffbot():
-    return load_embodiment("diffbot_sim")
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ class TrajectoryPoint:
 class JointTrajectory:
     """What joints are commanded: rad or m, and their rates; a start of 0 means now.
 
-    A gate's begins where the joints are commanded to be when its cell of the grid of periods does;
+    A gate's begins where the joints are commanded to be when its slot of the grid of periods does;
     the second point was sent before, the third is new, and the points after it are the brake that
     follows if nothing else does.
     """

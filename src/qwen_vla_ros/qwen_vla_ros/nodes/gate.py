@@ -42,7 +42,7 @@ from qwen_vla_ros.safety.robot_gate import RobotGate
 
 CHUNK_TOPIC = "~/input/action_chunk"
 LOOK = 0.125
-"""In periods: how often the gate is asked whether a new cell of its grid has begun. The grid is of
+"""In periods: how often the gate is asked whether a new slot of its grid has begun. The grid is of
 ROS time and the timer of the steady clock, so that neither a slow nor a paused clock stops it."""
 REPEAT_S = 0.2
 """The state is told this often: who waits for a gate notices within a second that it is gone."""
