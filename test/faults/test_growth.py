@@ -71,6 +71,7 @@ def test_a_look_at_a_process_counts_its_files_and_sees_its_end(tmp_path):
     assert look(child.pid, 0.0) is None
 
 
+@pytest.mark.slow
 def test_a_plot_is_drawn_of_whatever_was_seen(tmp_path):
     draw({**gate(), "policy": Series("policy")}, [30.0, 3000.0], tmp_path / "soak.png")
     assert (tmp_path / "soak.png").stat().st_size > 10_000

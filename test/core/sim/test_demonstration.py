@@ -18,6 +18,8 @@ from qwen_vla_ros.sim.shards import shard_path, write_scene, write_shard
 from qwen_vla_ros.sim.target import named_object
 from qwen_vla_ros.sim.variation import Axes, Variation
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def drive(diffbot, base):
@@ -78,7 +80,6 @@ def test_a_shard_holds_those_that_succeed_and_counts_all(diffbot, tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
-@pytest.mark.slow
 def test_the_pictures_are_those_that_the_robot_would_see(drawn):
     embodiment, robot, renderer, qpos, objects = drawn
     pictures = renderer.render(qpos, objects)
@@ -152,7 +153,6 @@ def test_a_scene_of_another_version_is_refused(drawn, tmp_path):
         SceneRenderer(tmp_path / "scene.mjb", tmp_path / "scene.json")
 
 
-@pytest.mark.slow
 def test_drawing_needs_nothing_else_of_the_project():
     folder = Path(scene_renderer.__file__).parent
     code = (
